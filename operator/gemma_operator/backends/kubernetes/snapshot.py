@@ -1,0 +1,144 @@
+"""All that the Kubernetes backend looks at when it decides about one GemmaDeployment: frozen, no I/O.
+
+The cache keeps children and pods as these records, cut from the API's objects before the next page is
+decoded; nothing holds a whole object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from gemma_operator.api.v1alpha1 import GemmaDeployment
+from gemma_operator.planner.values import Alternative, Plan
+from gemma_operator.probing.facts import ReplicaFacts
+from gemma_operator.settings import OperatorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Namespace and name of a GemmaDeployment: what the queue holds."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Owner(Enum):
+    """Whose child is it?"""
+
+    OURS = "ours"
+    #: No controller owner, our label and name: after a restore or `--cascade=orphan`. Adopted.
+    ORPHAN = "orphan"
+    #: Another uid of our kind that is gone or going: wait for the garbage collector.
+    DYING = "dying"
+    SOMEBODY_ELSE = "somebody else"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One object that we made, or that stands where we would make one."""
+
+    kind: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    #: Hash of the live fields that our field manager owns; equals the rendered manifest's own hash at rest.
+    owned_hash: str
+    has_our_label: bool
+    controller_kind: str
+    controller_name: str
+    controller_uid: str
+    terminating: bool
+    annotations: Mapping[str, str]
+    #: For Deployments: observedGeneration, replicas, updatedReplicas, readyReplicas, conditions …
+    status: Mapping[str, Any] = field(default_factory=dict)
+    #: Names of the managers that wrote it, for a message that names somebody else.
+    managers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One pod of the deployment."""
+
+    uid: str
+    name: str
+    node: str
+    ip: str
+    phase: str
+    ready: bool
+    terminating: bool
+    #: Hash of the planner's inputs and template under which it was made (its intent annotation).
+    intent: str
+    started_at: str
+    unschedulable_message: str
+    gated: bool
+    waiting_reason: str
+    waiting_message: str
+    terminated_reason: str
+    terminated_message: str
+    exit_code: int | None
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAddress:
+    """One entry of the Service's EndpointSlices, read by targetRef, ready and port; never by address."""
+
+    pod_uid: str
+    port: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What placement answered: a plan, or why there is none yet."""
+
+    plan: Plan | None
+    #: True where capacity may still come; False where no known shape can ever hold it.
+    waiting: bool
+    message: str
+    alternatives: tuple[Alternative, ...]
+    #: Hash of the inputs that this answer is for.
+    inputs_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One GemmaDeployment and everything that belongs to it, at one moment."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: str
+    created_at: str
+    terminating: bool
+    annotations: Mapping[str, str]
+    #: None where the stored spec cannot be read; then `spec_error` says why.
+    deployment: GemmaDeployment | None
+    spec_error: str
+    #: The status as the server answered last.
+    status: Mapping[str, Any]
+    #: Fields of the models that the served CRD would prune.
+    schema_gaps: tuple[str, ...]
+    #: Hash of the planner's inputs as the spec stands now; empty where the spec cannot be read.
+    inputs_hash: str
+    #: Extra arguments that the engine's module does not know: the plan is marked unverified.
+    unknown_arguments: tuple[str, ...]
+    #: The placed plan: from the Deployment's annotation, else from status.plan; None before placement.
+    plan: Plan | None
+    #: The pool of the placed plan is still known, or replicas of it are bound.
+    plan_possible: bool
+    placement: Placement | None
+    children: tuple[Child, ...]
+    replicas: tuple[Replica, ...]
+    served: tuple[ServedAddress, ...]
+    facts: Mapping[str, ReplicaFacts]
+    settings: OperatorSettings
+    #: Uids of live GemmaDeployments in the namespace, to tell a dying owner from a living one.
+    living_uids: frozenset[str] = frozenset()

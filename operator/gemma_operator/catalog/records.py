@@ -1,0 +1,190 @@
+"""What is known, as values: the shapes that the catalog's yaml files are read into.
+
+Every figure stands in a yaml file with its source beside it; nothing here knows a model or a card.
+Sizes are MiB as the driver reports them, bytes where an engine counts bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLayers:
+    """The layers of one kind that own a KV cache. `window` is None where a layer sees everything."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One size of the model family: its shape, and how many parameters each class of module holds."""
+
+    name: str
+    query_heads: int
+    sliding: AttentionLayers
+    full: AttentionLayers
+    max_context_tokens: int
+    modalities: frozenset[str]
+    #: Tokens of the largest item of a modality, for variants that take an item whole in one batch.
+    largest_item_tokens: Mapping[str, int]
+    #: The engine refuses to start when an item of a served modality is larger than its batch.
+    takes_items_whole: bool
+    #: Parameters by module class: attention, mlp, experts, embedding, per_layer_embedding, vision,
+    #: audio, other.
+    parameters: Mapping[str, int]
+    #: Copies of K projections that the engine makes where a checkpoint has attention_k_eq_v.
+    key_as_value_parameters: int
+    rope_dims: int
+    #: GiB of activations in a forward pass of 1024 tokens; by kernel where they differ.
+    forward_gib_per_1024_tokens: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights of one variant in one precision, at one place of a hub."""
+
+    name: str
+    variant: str
+    precision: str
+    repo: str
+    revision: str | None
+    #: Bytes a parameter by module class; a class that is not named is BF16.
+    bytes_per_parameter: Mapping[str, float]
+    disk_gib: float
+    modalities: frozenset[str]
+    licence: str
+    gated: bool
+    minimum_engine_version: str
+    #: Compute capability from which the engine has kernels for it, e.g. (7, 5).
+    minimum_compute_capability: tuple[int, int]
+    tensor_parallel: tuple[int, ...]
+    tuning: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A card, or a kind of chip that is recognised only to be refused with a reason."""
+
+    name: str
+    vendor: str
+    #: As the driver reports it; None for chips whose memory is their host's.
+    memory_mib: int | None
+    #: What torch sees of it; None: memory less the engine's stated margin.
+    visible_mib: int | None
+    compute_capability: tuple[int, int] | None
+    #: Normalised product names as GFD writes them, without `-SHARED` and `-MIG-…`.
+    products: tuple[str, ...]
+    #: The names that cloud labels give it (gke-accelerator, instance-gpu-name, …).
+    cloud_names: tuple[str, ...]
+    #: Why no engine of this operator runs on it; empty where one does.
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineVersionRules:
+    """What changes with the version of an engine; each rule starts at `since`."""
+
+    since: str
+    in_flight_batches: int
+    spare_blocks: int
+    utilization_percent: int
+    graph_estimate_deducted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTier:
+    """The engine's own defaults on a card with at least so much memory."""
+
+    minimum_memory_mib: int
+    batched_tokens: int
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverheadModel:
+    """Memory beside weights and KV cache, GiB a GPU; see planner/vllm/overhead.py for the formula."""
+
+    base_gib: float
+    base_parallel_gib: float
+    sampler_mib_per_sequence: float
+    graphs_few_sequences: int
+    graphs_few_gib: float
+    graphs_gib: float
+    graphs_parallel_gib: float
+    band_gib: float
+    invisible_mib: int
+    provisional: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A model server: where its image lies, which versions are known, what its planner does."""
+
+    name: str
+    images: Mapping[str, str]
+    default_version: str
+    known_versions: frozenset[str]
+    rules: tuple[EngineVersionRules, ...]
+    batch_tiers: tuple[BatchTier, ...]
+    #: Accelerators that count as small whatever their memory.
+    small_accelerators: frozenset[str]
+    overhead: OverheadModel
+    block_size: int
+    minimum_driver_major: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incompatibility:
+    """A known-bad combination: every given member must match; an absent one matches everything."""
+
+    code: str
+    variants: frozenset[str] | None
+    precisions: frozenset[str] | None
+    accelerators: frozenset[str] | None
+    below_compute_capability: tuple[int, int] | None
+    kv_cache_precision: str | None
+    below_engine_version: str | None
+    tensor_parallel: frozenset[int] | None
+    message: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """A cloud's machine: how many accelerators of which kind one node has, and what of its host is free."""
+
+    name: str
+    accelerator: str
+    accelerators: int
+    #: A machine with a fraction of a card: its real memory.
+    memory_mib: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one node of a pool costs an hour."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All that is known. Lists keep the order of the files: it is part of the order of choice."""
+
+    variants: Mapping[str, Variant]
+    checkpoints: tuple[Checkpoint, ...]
+    accelerators: Mapping[str, Accelerator]
+    machine_types: Mapping[str, MachineType]
+    engines: Mapping[str, Engine]
+    incompatibilities: tuple[Incompatibility, ...]
+    #: Hash of every file that was read: part of the key under which verdicts are cached.
+    digest: str

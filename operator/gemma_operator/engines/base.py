@@ -1,0 +1,95 @@
+"""What the house knows of a model server: one file an engine, one catalog entry, nothing else.
+
+An engine turns settings into flags and flags into settings, says how one token is asked for, and which
+of its metrics mean what. It starts nothing and talks to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gemma_operator.planner.values import Plan, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a user asked of the server beside its capacity."""
+
+    model_name: str
+    tuning: str
+    tool_calling: bool
+    thinking: str
+    extra_args: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    shutdown_seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """How one token is asked for: the same in the start-up probe and from the operator."""
+
+    path: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricNames:
+    """The engine's metric families that are read; every other line of a scrape is skipped as bytes."""
+
+    running: str
+    waiting: str
+    kv_usage: str
+    prompt_tokens: str
+    generation_tokens: str
+    requests: str
+    requests_reason_label: str
+    cache_info: str
+    cache_info_tokens_label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraArguments:
+    """extraArgs as the planner must know them, and the flags that it knows nothing about."""
+
+    overrides: tuple[tuple[str, str], ...]
+    unknown: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """One model server."""
+
+    name: str
+    port: int
+    health_path: str
+    metrics_path: str
+    metrics: MetricNames
+
+    def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
+        """The whole command line after the image's entry point."""
+        ...
+
+    def environment(self, plan: Plan, serving: Serving) -> tuple[tuple[str, str], ...]:
+        """Environment of the container, in a fixed order; the user's own last."""
+        ...
+
+    def settings(self, arguments: Sequence[str]) -> Settings:
+        """The settings that a command line stands for; inverse of `arguments` for what capacity needs."""
+        ...
+
+    def extra_arguments(self, extra_args: Sequence[str]) -> ExtraArguments:
+        """What the user's own flags change in the planner's sums."""
+        ...
+
+    def token_request(self, *, model_name: str, tuning: str) -> TokenRequest:
+        """One token, greedy."""
+        ...
+
+    def generated_tokens(self, answer: Mapping[str, Any]) -> int:
+        """Tokens that an answer really holds; 0 where it holds none."""
+        ...
+
+    def startup_probe(self, request: TokenRequest) -> tuple[str, ...]:
+        """The exec probe that asks for one token inside the pod: `python3 -c SCRIPT PATH BODY`."""
+        ...

@@ -1,0 +1,103 @@
+"""The operator's own settings, as values: one typed file that a ConfigMap holds.
+
+Reading the file belongs to `app` and `cli`; here are only the shape, the defaults and the checks,
+so that every room can be given its settings without I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from gemma_operator.errors import InvalidSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAccess:
+    """Which namespaces may use the pools of these names (`name` or `source/name`)."""
+
+    pools: tuple[str, ...]
+    namespaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """Every setting of the operator, with its default. Durations are seconds."""
+
+    namespace: str = "gemma-system"
+    default_engine: str = "VLLM"
+    default_engine_version: str = "0.32"
+    image_mirror: str = ""
+    hub_mirror: str = ""
+    proxy: str = ""
+    ca_bundle: str = ""
+    price_file: str = ""
+    catalog_dir: str = ""
+    probe_period_seconds: float = 30.0
+    probe_timeout_seconds: float = 20.0
+    probes_at_once: int = 32
+    workers: int = 8
+    placement_debounce_seconds: float = 0.05
+    fleet_debounce_seconds: float = 1.0
+    metrics_host: str = "0.0.0.0"  # noqa: S104 - the pod's own address is not known before it runs
+    metrics_port: int = 8080
+    log_format: str = "text"
+    lease_name: str = "gemma-operator"
+    lease_duration_seconds: float = 15.0
+    lease_renew_seconds: float = 10.0
+    lease_retry_seconds: float = 2.0
+    prometheus_namespaces: tuple[str, ...] = ()
+    gateway_namespaces: tuple[str, ...] = ()
+    operator_cidrs: tuple[str, ...] = ()
+    pool_access: tuple[PoolAccess, ...] = field(default=())
+
+    def with_changes(self, **changes: Any) -> OperatorSettings:
+        """The same settings with some of them given otherwise, as flags do."""
+        return replace(self, **changes)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+_FIELDS = {_camel(f.name): f for f in fields(OperatorSettings)}
+
+
+def from_mapping(raw: Mapping[str, Any]) -> OperatorSettings:
+    """Settings from a parsed yaml mapping with camelCase keys; raises InvalidSettings naming the key."""
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        known = _FIELDS.get(key)
+        if known is None:
+            raise InvalidSettings(f"unknown setting {key!r}; known are {', '.join(sorted(_FIELDS))}")
+        values[known.name] = _value(key, value, known.default)
+    return OperatorSettings(**values)
+
+
+def _value(key: str, value: Any, default: Any) -> Any:
+    if key == "poolAccess":
+        return tuple(_pool_access(entry) for entry in _sequence(key, value))
+    if isinstance(default, tuple):
+        return tuple(str(item) for item in _sequence(key, value))
+    if isinstance(default, bool | str) and not isinstance(value, type(default)):
+        raise InvalidSettings(f"{key} must be a {type(default).__name__}, not {value!r}")
+    if isinstance(default, float | int) and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise InvalidSettings(f"{key} must be a number, not {value!r}")
+    return type(default)(value)
+
+
+def _sequence(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidSettings(f"{key} must be a list, not {value!r}")
+    return value
+
+
+def _pool_access(entry: Any) -> PoolAccess:
+    if not isinstance(entry, Mapping) or set(entry) != {"pools", "namespaces"}:
+        raise InvalidSettings(f"an entry of poolAccess has `pools` and `namespaces`, not {entry!r}")
+    return PoolAccess(
+        pools=tuple(map(str, _sequence("poolAccess.pools", entry["pools"]))),
+        namespaces=tuple(map(str, _sequence("poolAccess.namespaces", entry["namespaces"]))),
+    )
