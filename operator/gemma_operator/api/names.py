@@ -1,0 +1,70 @@
+"""Every name that is API: group, kinds, labels, annotations, finalizer, and the names of children.
+
+They stand in one file because two rooms that spell the same label apart make an orphan. No logic but the
+one rule of children's names.
+"""
+
+import hashlib
+from typing import Final
+
+GROUP: Final = "gemma-operator.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+PREFIX: Final = f"{GROUP}/"
+
+DEPLOYMENT_KIND: Final = "GemmaDeployment"
+DEPLOYMENT_PLURAL: Final = "gemmadeployments"
+POOL_KIND: Final = "AcceleratorPool"
+POOL_PLURAL: Final = "acceleratorpools"
+PLURALS: Final[dict[str, str]] = {DEPLOYMENT_KIND: DEPLOYMENT_PLURAL, POOL_KIND: POOL_PLURAL}
+
+FIELD_MANAGER: Final = "gemma-operator"
+FINALIZER: Final = f"{PREFIX}cleanup"
+
+# Labels of children. The selector of Deployment, Service, NetworkPolicy and PodDisruptionBudget is
+# DEPLOYMENT_LABEL alone: a selector cannot be changed later, so it holds nothing that might.
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+NAME_LABEL: Final = "app.kubernetes.io/name"
+INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+DEPLOYMENT_LABEL: Final = f"{PREFIX}deployment"  # value: child_name(metadata.name)
+MANAGED_BY: Final = "gemma-operator"
+KUEUE_QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+RESERVED_POD_LABELS: Final[tuple[str, ...]] = (
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    INSTANCE_LABEL,
+    COMPONENT_LABEL,
+    KUEUE_QUEUE_LABEL,
+)
+
+# What users set on a GemmaDeployment.
+REPLAN_REQUESTED_AT: Final = f"{PREFIX}replan-requested-at"
+REFRESH_REQUESTED_AT: Final = f"{PREFIX}refresh-requested-at"
+RECONCILE: Final = f"{PREFIX}reconcile"
+RECONCILE_DISABLED: Final = "Disabled"
+REQUEST_MAX_LENGTH: Final = 64  # of the two `…-requested-at` values, which are opaque
+
+# The intent, on the child Deployment: what it was rendered from, and by whom.
+INPUTS_HASH: Final = f"{PREFIX}inputs-hash"
+RENDERER_VERSION: Final = f"{PREFIX}renderer-version"
+PLAN: Final = f"{PREFIX}plan"
+APPLIED_HASH: Final = f"{PREFIX}applied-hash"
+
+_CHILD_NAME_MAX_LENGTH = 63
+_HASH_LENGTH = 8
+
+
+def child_name(name: str) -> str:
+    """The name of every child of the GemmaDeployment `name`: a DNS label that also a Service may have.
+
+    Dots become dashes, so `a.b` and `a-b` want the same children: the second one gets `Conflict`.
+    """
+    label = name.lower().replace(".", "-")
+    if label[:1].isdigit():
+        label = f"gd-{label}"
+    if len(label) <= _CHILD_NAME_MAX_LENGTH:
+        return label
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    head = label[: _CHILD_NAME_MAX_LENGTH - _HASH_LENGTH - 1].rstrip("-")
+    return f"{head}-{digest}"
