@@ -24,6 +24,12 @@ class Serving:
     extra_args: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     shutdown_seconds: int = 60
+    #: How long one replica may take to start; an engine that has a deadline of its own gets this one.
+    startup_seconds: int = 600
+    #: The writable mount: everything that an engine downloads, compiles or caches lands below it.
+    cache_path: str = "/cache"
+    #: A hub mirror in the place of huggingface.co; empty: the hub itself.
+    hub_endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +67,15 @@ class Engine(Protocol):
     """One model server."""
 
     name: str
+    #: The container's command: said, because an image of the user's own may have another entry point.
+    command: tuple[str, ...]
     port: int
     health_path: str
     metrics_path: str
     metrics: MetricNames
 
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
-        """The whole command line after the image's entry point."""
+        """The whole command line after `command`."""
         ...
 
     def environment(self, plan: Plan, serving: Serving) -> tuple[tuple[str, str], ...]:

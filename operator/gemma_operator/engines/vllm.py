@@ -1,0 +1,194 @@
+"""vLLM: how it is started, asked and read.
+
+Every flag here stands in `vllm serve --help=all` of 0.32.0, and `vllm_flags.txt` is that list; a test holds
+both. Each setting that capacity depends on is emitted, also where it equals the engine's default: defaults
+move between versions, plans do not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, Final
+
+from gemma_operator.engines import command_line
+from gemma_operator.engines.base import ExtraArguments, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.startup_probe import generated_tokens
+from gemma_operator.planner.values import KvPrecision, Plan, Settings
+
+PORT: Final = 8000
+MODALITIES: Final = ("image", "video", "audio")
+_KV_DTYPES: Final = {KvPrecision.BF16: "auto", KvPrecision.FP8: "fp8"}
+#: User's flags that change what fits; the planner reckons with them or marks the plan unverified.
+_ACCOUNTED: Final = frozenset(
+    {
+        "block-size",
+        "compilation-config",
+        "cpu-offload-gb",
+        "cudagraph-capture-sizes",
+        "disable-hybrid-kv-cache-manager",
+        "enable-expert-parallel",
+        "enforce-eager",
+        "max-cudagraph-capture-size",
+        "mm-processor-kwargs",
+        "optimization-level",
+    }
+)
+
+
+def _known_flags() -> frozenset[str]:
+    text = resources.files(__package__).joinpath("vllm_flags.txt").read_text(encoding="utf-8")
+    return frozenset(text.split())
+
+
+KNOWN_FLAGS: Final = _known_flags()
+_PROBE_SCRIPT: Final = resources.files(__package__).joinpath("startup_probe.py").read_text(encoding="utf-8")
+
+
+class Vllm:
+    """vLLM's OpenAI server, 0.32."""
+
+    name = "VLLM"
+    command: tuple[str, ...] = ("vllm", "serve")
+    port = PORT
+    health_path = "/health"
+    metrics_path = "/metrics"
+    metrics = MetricNames(
+        running="vllm:num_requests_running",
+        waiting="vllm:num_requests_waiting",
+        kv_usage="vllm:kv_cache_usage_perc",
+        prompt_tokens="vllm:prompt_tokens_total",
+        generation_tokens="vllm:generation_tokens_total",
+        requests="vllm:request_success_total",
+        requests_reason_label="finished_reason",
+        cache_info="vllm:cache_config_info",
+        cache_info_tokens_label="kv_cache_size_tokens",
+    )
+
+    def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
+        """The model, what the plan says, what the user asked of the server, and the user's own flags last."""
+        return (
+            plan.repo,
+            *(("--revision", plan.revision) if plan.revision else ()),
+            "--served-model-name",
+            serving.model_name,
+            "--host",
+            "0.0.0.0",  # noqa: S104 - the Service and the probes reach it at the pod's address
+            "--port",
+            str(PORT),
+            *_capacity_flags(plan.settings),
+            *_dialogue_flags(serving),
+            # 0, the default, aborts what runs when the pod is told to go.
+            "--shutdown-timeout",
+            str(serving.shutdown_seconds),
+            "--disable-access-log-for-endpoints",
+            "/health,/metrics,/ping",
+            *serving.extra_args,
+        )
+
+    def environment(self, plan: Plan, serving: Serving) -> tuple[tuple[str, str], ...]:
+        """Caches on the writable mount, no reports to vllm.ai, and the plan's own start-up deadline."""
+        del plan
+        cache = serving.cache_path
+        return (
+            ("HOME", cache),
+            # An image that does not know uid 2000 fails in getpwuid() without a name (vLLM issue 38552).
+            ("USER", "vllm"),
+            ("HF_HOME", f"{cache}/huggingface"),
+            ("VLLM_CACHE_ROOT", f"{cache}/vllm"),
+            ("VLLM_CONFIG_ROOT", f"{cache}/config/vllm"),
+            ("TRITON_CACHE_DIR", f"{cache}/triton"),
+            ("TORCHINDUCTOR_CACHE_DIR", f"{cache}/inductor"),
+            ("XDG_CACHE_HOME", f"{cache}/xdg"),
+            ("XDG_CONFIG_HOME", f"{cache}/config"),
+            ("VLLM_NO_USAGE_STATS", "1"),
+            ("DO_NOT_TRACK", "1"),
+            ("VLLM_ENGINE_READY_TIMEOUT_S", str(serving.startup_seconds)),
+            *((("HF_ENDPOINT", serving.hub_endpoint),) if serving.hub_endpoint else ()),
+            *serving.environment,
+        )
+
+    def settings(self, arguments: Sequence[str]) -> Settings:
+        """What a command line of `arguments` stands for. Later flags win, as in the engine's parser."""
+        flags = {flag.name: flag for flag in command_line.read(arguments, known=KNOWN_FLAGS)}
+
+        def switched_on(name: str) -> bool:
+            return name in flags and flags[name].switched_on
+
+        def value(name: str) -> str:
+            return flags[name].value or ""
+
+        return Settings(
+            context_length=int(value("max-model-len")),
+            max_sequences=int(value("max-num-seqs")),
+            max_batched_tokens=int(value("max-num-batched-tokens")),
+            kv_cache_precision=next(p for p, dtype in _KV_DTYPES.items() if dtype == value("kv-cache-dtype")),
+            tensor_parallel=int(value("tensor-parallel-size")),
+            utilization_percent=round(float(value("gpu-memory-utilization")) * 100),
+            modality_limits=tuple((name, 0) for name in MODALITIES)
+            if switched_on("language-model-only")
+            else tuple(json.loads(value("limit-mm-per-prompt")).items()),
+            async_scheduling=switched_on("async-scheduling"),
+            enforce_eager=switched_on("enforce-eager"),
+        )
+
+    def extra_arguments(self, extra_args: Sequence[str]) -> ExtraArguments:
+        """Which of the user's flags the planner must know of, and which nobody knows."""
+        flags = tuple(command_line.read(extra_args, known=KNOWN_FLAGS))
+        overrides = {flag.name: _override(flag) for flag in flags if flag.name in _ACCOUNTED}
+        unknown = dict.fromkeys(f"--{flag.name}" for flag in flags if not flag.known)
+        return ExtraArguments(overrides=tuple(sorted(overrides.items())), unknown=tuple(unknown))
+
+    def token_request(self, *, model_name: str, tuning: str) -> TokenRequest:
+        """One greedy token of a plain completion, for every tuning.
+
+        Not a chat: a model that thinks opens its answer with a tag, which the reasoning parser swallows, so
+        the one token of a chat may leave nothing to see.
+        """
+        del tuning
+        body = {"model": model_name, "prompt": "The capital of France is", "max_tokens": 1, "temperature": 0}
+        return TokenRequest(path="/v1/completions", body=json.dumps(body, separators=(",", ":")))
+
+    def generated_tokens(self, answer: Mapping[str, Any]) -> int:
+        """The same rule as inside the pod."""
+        return generated_tokens(answer)
+
+    def startup_probe(self, request: TokenRequest) -> tuple[str, ...]:
+        """The image has python3, but no curl that is promised."""
+        return ("python3", "-c", _PROBE_SCRIPT, request.path, request.body)
+
+
+def _capacity_flags(settings: Settings) -> Iterator[str]:
+    yield from ("--max-model-len", str(settings.context_length))
+    yield from ("--max-num-seqs", str(settings.max_sequences))
+    yield from ("--max-num-batched-tokens", str(settings.max_batched_tokens))
+    yield from ("--tensor-parallel-size", str(settings.tensor_parallel))
+    yield from ("--gpu-memory-utilization", f"{settings.utilization_percent / 100:.2f}")
+    yield from ("--kv-cache-dtype", _KV_DTYPES[settings.kv_cache_precision])
+    yield "--async-scheduling" if settings.async_scheduling else "--no-async-scheduling"
+    if settings.enforce_eager:
+        yield "--enforce-eager"
+    limits = dict(settings.modality_limits)
+    if any(limits.values()):
+        yield from ("--limit-mm-per-prompt", json.dumps(limits, separators=(",", ":")))
+    else:
+        yield "--language-model-only"  # frees the towers, which limits of 0 alone would load
+
+
+def _dialogue_flags(serving: Serving) -> Iterator[str]:
+    """Tools and thinking belong to Instruct: a Base model has neither template nor tags."""
+    if serving.tuning == "Base":
+        return
+    if serving.tool_calling:
+        yield from ("--enable-auto-tool-choice", "--tool-call-parser", "gemma4")
+    yield from ("--reasoning-parser", "gemma4")
+    if serving.thinking != "OnRequest":
+        wanted = json.dumps({"enable_thinking": serving.thinking == "Default"}, separators=(",", ":"))
+        yield from ("--default-chat-template-kwargs", wanted)
+
+
+def _override(flag: command_line.Flag) -> str:
+    if flag.value is not None:
+        return flag.value
+    return "true" if flag.switched_on else "false"

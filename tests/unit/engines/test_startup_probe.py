@@ -1,0 +1,124 @@
+"""The start-up probe, run as the kubelet runs it, against a small server."""
+
+import json
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from gemma_operator.engines.startup_probe import ADDRESS, generated_tokens
+from gemma_operator.engines.vllm import Vllm
+
+REQUEST = Vllm().token_request(model_name="chat", tuning="Instruct")
+GOOD = {"model": "chat", "choices": [{"text": " Paris"}], "usage": {"completion_tokens": 1}}
+
+
+@contextmanager
+def a_server(*, status=200, answer=b""):
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            seen.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def run(address, **environment):
+    _, dash_c, script, path, body = Vllm().startup_probe(REQUEST)
+    assert script.count(ADDRESS) == 1
+    command = [sys.executable, "-I", dash_c, script.replace(ADDRESS, address), path, body]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environment)
+
+
+def probe(*, status=200, answer):
+    with a_server(status=status, answer=json.dumps(answer).encode()) as (address, _):
+        return run(address)
+
+
+def test_a_token_of_the_planned_model_is_success():
+    assert probe(answer=GOOD).returncode == 0
+
+
+def test_exactly_the_request_of_the_plan_is_sent():
+    with a_server(answer=json.dumps(GOOD).encode()) as (address, seen):
+        run(address)
+    assert seen == [(REQUEST.path, REQUEST.body)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (GOOD | {"usage": {"completion_tokens": 0}}, "without a token"),
+        (GOOD | {"choices": []}, "without a token"),
+        (GOOD | {"choices": [{"text": ""}]}, "without a token"),
+        ({"model": "chat"}, "without a token"),
+        (GOOD | {"model": "other"}, "serves 'other'"),
+        ([], "not a completion"),
+    ],
+)
+def test_an_answer_that_proves_nothing_is_failure(answer, why):
+    result = probe(answer=answer)
+    assert result.returncode == 1
+    assert why in result.stderr
+
+
+def test_an_error_is_failure():
+    result = probe(status=500, answer=GOOD)
+    assert (result.returncode, result.stderr.strip()) == (1, "answered 500")
+
+
+def test_something_that_is_not_json_is_failure_without_a_traceback():
+    with a_server(answer=b"<html>") as (address, _):
+        result = run(address)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_a_refused_connection_is_failure_without_a_traceback():
+    with a_server() as (address, _):
+        pass
+    result = run(address)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_a_proxy_for_the_weights_is_not_asked():
+    with a_server(answer=json.dumps(GOOD).encode()) as (address, _):
+        assert run(address, HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"text": " Paris"},
+        {"message": {"content": "Paris"}},
+        {"message": {"content": None, "reasoning": "Hm"}},
+        {"message": {"content": None, "reasoning_content": "Hm"}},
+    ],
+)
+def test_text_of_either_kind_of_completion_is_a_token(choice):
+    assert generated_tokens({"choices": [choice], "usage": {"completion_tokens": 1}}) == 1
+
+
+def test_a_counted_token_without_any_text_is_none():
+    assert (
+        generated_tokens({"choices": [{"message": {"content": ""}}], "usage": {"completion_tokens": 1}}) == 0
+    )
