@@ -1,0 +1,208 @@
+"""What a kubelet would do for the pods of the fleet: start the model server, play its probes, tell the API server.
+
+One `PodLife` a pod, from the moment kwok has given it an address until it is gone. kwok itself makes scheduled
+pods Running and lets deleted ones go; Ready is written here alone, so there is one answer to who says it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from gemma_operator.sandbox import podstatus, probes
+from gemma_operator.sandbox.podstatus import Ending
+from gemma_operator.sandbox.simulator import instructions
+from gemma_operator.sandbox.simulator.instructions import Fault, ServerArguments
+from gemma_operator.sandbox.simulator.listener import Listener
+from gemma_operator.sandbox.simulator.server import ModelServer
+from gemma_operator.sandbox.watching import cancel
+
+_DRAIN_SECONDS = 30
+_BACK_OFF_SECONDS = (10, 20, 40, 80, 160, 300)  # kubelet's: doubling from 10 s, at most 5 minutes
+
+_log = logging.getLogger(__name__)
+
+WriteStatus = Callable[[dict[str, Any], dict[str, Any]], Awaitable[None]]
+
+
+class Kubelet:
+    """All pods of the fleet."""
+
+    def __init__(self, *, http: aiohttp.ClientSession, write_status: WriteStatus) -> None:
+        self._http = http
+        self._write_status = write_status
+        self._lives: dict[str, tuple[PodLife, asyncio.Task[None]]] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def changed(self, pod: dict[str, Any]) -> None:
+        """A pod was seen: its life begins, gets new orders, or is over."""
+        uid = pod["metadata"]["uid"]
+        if uid in self._lives:
+            if pod["status"].get("phase") in {"Succeeded", "Failed"}:
+                self.gone(pod)
+            else:
+                self._lives[uid][0].tell(pod)
+        elif _runs_here(pod):
+            life = PodLife(pod, http=self._http, write_status=self._write_status)
+            self._lives[uid] = (life, asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}"))
+
+    def gone(self, pod: dict[str, Any]) -> None:
+        """A pod was deleted: refuse at once, let what runs end."""
+        found = self._lives.pop(pod["metadata"]["uid"], None)
+        if found is not None:
+            ending = asyncio.create_task(self._end(*found))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    @staticmethod
+    async def _end(life: PodLife, task: asyncio.Task[None]) -> None:
+        await cancel(task)
+        await life.close()
+
+
+class PodLife:
+    """One pod: its container's lives, one after the other."""
+
+    def __init__(
+        self, pod: dict[str, Any], *, http: aiohttp.ClientSession, write_status: WriteStatus
+    ) -> None:
+        self._pod = pod
+        self._http = http
+        self._write_status = write_status
+        self._host: str = pod["status"]["podIP"]
+        self._arguments = instructions.server_arguments(pod)
+        self._orders = instructions.orders(pod)
+        self._told = asyncio.Event()
+        self._server: ModelServer | None = None
+        self._listener: Listener | None = None
+        self._restarts = 0
+        self._warn()
+
+    def tell(self, pod: dict[str, Any]) -> None:
+        """The pod changed; only its annotations matter here."""
+        self._pod = pod
+        orders = instructions.orders(pod)
+        if orders != self._orders:
+            self._orders = orders
+            self._warn()
+            if self._server is not None:
+                self._server.tell(orders)
+            self._told.set()
+
+    async def run(self) -> None:
+        """Live until cancelled."""
+        if self._arguments is None:
+            await self._say(container=None, started=True, ready=True, since=_now())
+            return
+        while True:
+            since = _now()
+            ending = await self._one_life(self._arguments, since)
+            await self.close()
+            pause = _BACK_OFF_SECONDS[min(self._restarts, len(_BACK_OFF_SECONDS) - 1)]
+            patch = podstatus.ended(
+                self._pod,
+                container=self._arguments.container,
+                ending=ending,
+                restarts=self._restarts,
+                since=since,
+                now=_now(),
+                waiting=f"{pause}s",
+            )
+            await self._write_status(self._pod, patch)
+            await asyncio.sleep(pause)
+            self._restarts += 1
+
+    async def close(self) -> None:
+        """Refuse connections; requests that run may end."""
+        listener, self._listener, self._server = self._listener, None, None
+        if listener is not None:
+            await listener.close(drain_seconds=_DRAIN_SECONDS)
+
+    async def _one_life(self, arguments: ServerArguments, since: str) -> Ending:
+        server = self._server = ModelServer(arguments, self._orders)
+        self._listener = Listener(server, host=self._host, port=arguments.port)
+        await self._keep_door(self._listener)
+        if self._restarts:
+            await self._say(container=arguments.container, started=False, ready=False, since=since)
+        await asyncio.sleep(self._orders.startup_seconds)
+        if self._orders.fault is Fault.MEMORY_REFUSAL:
+            return Ending(1, "Error", self._orders.refusal(arguments.max_model_len))
+        server.started = True
+        container = next(c for c in self._pod["spec"]["containers"] if c["name"] == arguments.container)
+        probe = probes.startup(container)
+        if not await self._starts(probe, port=arguments.port):
+            return Ending(137, "Error", "the start-up probe failed too often: killed (simulated)")
+        await self._stay_in_step(server, arguments, since)
+
+    async def _starts(self, probe: probes.Probe, *, port: int) -> bool:
+        """Play the start-up probe until it succeeds or its failures are too many."""
+        await asyncio.sleep(probe.initial_delay_seconds)
+        for _ in range(probe.failure_threshold):
+            if await probes.succeeds(probe, host=self._host, port=port, http=self._http):
+                return True
+            await self._pause(probe.period_seconds)
+        return False
+
+    async def _stay_in_step(self, server: ModelServer, arguments: ServerArguments, since: str) -> None:
+        """Ready follows /health, without asking a thousand servers every second what is known right here."""
+        said: bool | None = None
+        while True:
+            self._told.clear()
+            if self._listener is not None:
+                await self._keep_door(self._listener)
+            if server.healthy is not said:
+                said = server.healthy
+                await self._say(container=arguments.container, started=True, ready=said, since=since)
+            await self._told.wait()
+
+    async def _keep_door(self, listener: Listener) -> None:
+        if self._orders.fault is Fault.REFUSED:
+            await listener.close()
+        else:
+            await listener.open()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not on when new orders come: a probe that may succeed now need not wait its period out."""
+        self._told.clear()
+        try:
+            await asyncio.wait_for(self._told.wait(), seconds)
+        except TimeoutError:
+            return
+        if self._listener is not None:
+            await self._keep_door(self._listener)
+
+    async def _say(self, *, container: str | None, started: bool, ready: bool, since: str) -> None:
+        patch = podstatus.running(
+            self._pod,
+            container=container,
+            started=started,
+            ready=ready,
+            restarts=self._restarts,
+            since=since,
+            now=_now(),
+        )
+        await self._write_status(self._pod, patch)
+
+    def _warn(self) -> None:
+        metadata = self._pod["metadata"]
+        for complaint in self._orders.unreadable:
+            _log.warning("pod %s/%s: %s", metadata["namespace"], metadata["name"], complaint)
+
+
+def _runs_here(pod: dict[str, Any]) -> bool:
+    status = pod.get("status") or {}
+    return bool(
+        status.get("podIP")
+        and status.get("phase") == "Running"
+        and not pod["metadata"].get("deletionTimestamp")
+        and all(owner["kind"] != "Job" for owner in pod["metadata"].get("ownerReferences") or [])
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,94 @@
+"""What a kubelet writes into a pod's status, as strategic merge patches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MESSAGE_BYTES = 2048  # kubelet keeps this much of a log as the termination message (FallbackToLogsOnError)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+
+
+def running(
+    pod: Mapping[str, Any],
+    *,
+    container: str | None,
+    started: bool,
+    ready: bool,
+    restarts: int,
+    since: str,
+    now: str,
+) -> dict[str, Any]:
+    """The model container runs; the others run and are ready, for nothing can be wrong with them."""
+    statuses = [
+        {
+            "name": name,
+            "ready": ready if name == container else True,
+            "started": started if name == container else True,
+            "restartCount": restarts if name == container else 0,
+            "state": {"running": {"startedAt": since}, "waiting": None, "terminated": None},
+        }
+        for name in _names(pod)
+    ]
+    return _patch(statuses, unready=[] if ready or container is None else [container], now=now)
+
+
+def ended(
+    pod: Mapping[str, Any],
+    *,
+    container: str,
+    ending: Ending,
+    restarts: int,
+    since: str,
+    now: str,
+    waiting: str,
+) -> dict[str, Any]:
+    """The model container ended and waits: `waiting` says how long."""
+    terminated = {
+        "exitCode": ending.exit_code,
+        "reason": ending.reason,
+        "message": ending.message[-MESSAGE_BYTES:],
+        "startedAt": since,
+        "finishedAt": now,
+    }
+    message = (
+        f"back-off {waiting} restarting failed container={container} "
+        f"pod={pod['metadata']['name']}_{pod['metadata']['namespace']}({pod['metadata']['uid']})"
+    )
+    status = {
+        "name": container,
+        "ready": False,
+        "started": False,
+        "restartCount": restarts,
+        "lastState": {"terminated": terminated},
+        "state": {
+            "waiting": {"reason": "CrashLoopBackOff", "message": message},
+            "running": None,
+            "terminated": None,
+        },
+    }
+    return _patch([status], unready=[container], now=now)
+
+
+def _names(pod: Mapping[str, Any]) -> list[str]:
+    return [container["name"] for container in pod["spec"]["containers"]]
+
+
+def _patch(statuses: list[dict[str, Any]], *, unready: Sequence[str], now: str) -> dict[str, Any]:
+    why = {
+        "status": "False",
+        "reason": "ContainersNotReady",
+        "message": f"containers with unready status: [{' '.join(unready)}]",
+    }
+    word = why if unready else {"status": "True", "reason": None, "message": None}
+    conditions = [{"type": kind, "lastTransitionTime": now, **word} for kind in ("ContainersReady", "Ready")]
+    return {"status": {"containerStatuses": statuses, "conditions": conditions}}

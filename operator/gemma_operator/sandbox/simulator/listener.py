@@ -1,0 +1,54 @@
+"""The door of one server: open on the pod's own address, closed when the pod goes, so that "refused" is true."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+from aiohttp import web
+
+from gemma_operator.sandbox.simulator.server import ModelServer
+
+_BIND_LIMIT_SECONDS = 30
+
+
+class Listener:
+    """A listening socket that can be opened and closed again."""
+
+    def __init__(self, server: ModelServer, *, host: str, port: int) -> None:
+        self._server = server
+        self._host = host
+        self._port = port
+        self._web: web.Server[web.BaseRequest] | None = None
+        self._socket: asyncio.Server | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection would be accepted."""
+        return self._socket is not None
+
+    async def open(self) -> None:
+        """Listen. An address may still be held for a moment by the pod that had it before."""
+        if self._socket is not None:
+            return
+        self._web = web.Server(self._server.handle, access_log=None)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _BIND_LIMIT_SECONDS
+        while True:
+            try:
+                self._socket = await loop.create_server(self._web, self._host, self._port, backlog=1024)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    async def close(self, *, drain_seconds: float = 0) -> None:
+        """Refuse from now on; requests that run may end within `drain_seconds`."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._web is not None:
+            server, self._web = self._web, None
+            await server.shutdown(drain_seconds)
