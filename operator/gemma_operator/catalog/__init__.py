@@ -1,1 +1,1 @@
-
+"""What is known, as data: variants, checkpoints, accelerators, machines, engines, compatibility."""

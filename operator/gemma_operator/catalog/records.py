@@ -35,13 +35,13 @@ class Variant:
     largest_item_tokens: Mapping[str, int]
     #: The engine refuses to start when an item of a served modality is larger than its batch.
     takes_items_whole: bool
-    #: Parameters by module class: attention, mlp, experts, embedding, per_layer_embedding, vision,
-    #: audio, other.
+    #: Parameters by module class: attention, mlp, experts, embedding, perLayerEmbedding, towers (vision and
+    #: audio), other.
     parameters: Mapping[str, int]
     #: Copies of K projections that the engine makes where a checkpoint has attention_k_eq_v.
     key_as_value_parameters: int
     rope_dims: int
-    #: GiB of activations in a forward pass of 1024 tokens; by kernel where they differ.
+    #: GiB of activations in a forward pass of 1024 tokens: `default`, and by precision where kernels differ.
     forward_gib_per_1024_tokens: Mapping[str, float]
 
 
@@ -56,7 +56,8 @@ class Checkpoint:
     revision: str | None
     #: Bytes a parameter by module class; a class that is not named is BF16.
     bytes_per_parameter: Mapping[str, float]
-    disk_gib: float
+    #: As listed by the hub; None: what its parameters make.
+    disk_gib: float | None
     modalities: frozenset[str]
     licence: str
     gated: bool
@@ -79,7 +80,9 @@ class Accelerator:
     #: What torch sees of it; None: memory less the engine's stated margin.
     visible_mib: int | None
     compute_capability: tuple[int, int] | None
-    #: Normalised product names as GFD writes them, without `-SHARED` and `-MIG-…`.
+    #: What the engine may use where the memory is shared with the host; None: the engine's default.
+    utilization_percent: int | None
+    #: Product names as GFD writes them, without `-SHARED` and `-MIG-…`.
     products: tuple[str, ...]
     #: The names that cloud labels give it (gke-accelerator, instance-gpu-name, …).
     cloud_names: tuple[str, ...]
@@ -96,13 +99,16 @@ class EngineVersionRules:
     spare_blocks: int
     utilization_percent: int
     graph_estimate_deducted: bool
+    #: What the engine prints as its KV tokens: blocks of one group, or else concurrency times length.
+    printed_tokens_by_group: bool
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTier:
-    """The engine's own defaults on a card with at least so much memory."""
+    """The engine's own defaults on a card of which torch sees at least so much, from a version on."""
 
-    minimum_memory_mib: int
+    since: str
+    minimum_visible_mib: int
     batched_tokens: int
     sequences: int
 
@@ -125,6 +131,28 @@ class OverheadModel:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockSizeRule:
+    """KV blocks of another size than the engine's usual one."""
+
+    since: str
+    compute_capability_major: int
+    kv_cache_precision: str
+    block_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostDemand:
+    """What a replica asks of its node beside accelerators, where the user says nothing."""
+
+    cpu_millis: int
+    cpu_millis_per_accelerator: int
+    memory_mib: int
+    memory_mib_per_accelerator: int
+    #: Without the weights, which come on top while they lie in the pod's own volume.
+    ephemeral_mib: int
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A model server: where its image lies, which versions are known, what its planner does."""
 
@@ -138,14 +166,18 @@ class Engine:
     small_accelerators: frozenset[str]
     overhead: OverheadModel
     block_size: int
+    block_sizes: tuple[BlockSizeRule, ...]
+    #: Items of a served modality in one prompt.
+    items_per_prompt: int
     minimum_driver_major: int
+    replica: HostDemand
 
 
 @dataclass(frozen=True, slots=True)
 class Incompatibility:
     """A known-bad combination: every given member must match; an absent one matches everything."""
 
-    code: str
+    name: str
     variants: frozenset[str] | None
     precisions: frozenset[str] | None
     accelerators: frozenset[str] | None
@@ -159,7 +191,7 @@ class Incompatibility:
 
 @dataclass(frozen=True, slots=True)
 class MachineType:
-    """A cloud's machine: how many accelerators of which kind one node has, and what of its host is free."""
+    """A cloud's machine: how many accelerators of which kind one node has."""
 
     name: str
     accelerator: str

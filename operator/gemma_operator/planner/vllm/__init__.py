@@ -1,1 +1,1 @@
-
+"""How vLLM plans its memory: versions, KV cache, overhead."""

@@ -1,0 +1,199 @@
+"""What the members of each catalog entry are called, and which of them may be left out.
+
+One function a kind of entry, in the order of `records`. A default stands here only where nearly every entry
+would repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from gemma_operator.catalog.reading import Entry
+from gemma_operator.catalog.records import (
+    Accelerator,
+    AttentionLayers,
+    BatchTier,
+    BlockSizeRule,
+    Checkpoint,
+    Engine,
+    EngineVersionRules,
+    HostDemand,
+    Incompatibility,
+    MachineType,
+    OverheadModel,
+    Variant,
+)
+
+T = TypeVar("T")
+
+
+def variant(name: str, entry: Entry) -> Variant:
+    """One size of the model family."""
+    return Variant(
+        name=name,
+        query_heads=entry.integer("queryHeads"),
+        sliding=_inner(entry.entry("sliding"), _layers),
+        full=_inner(entry.entry("full"), _layers),
+        max_context_tokens=entry.integer("maxContextTokens"),
+        modalities=frozenset(entry.texts("modalities")),
+        largest_item_tokens=entry.integer_map("largestItemTokens"),
+        takes_items_whole=entry.boolean("takesItemsWhole"),
+        parameters=entry.integer_map("parameters"),
+        key_as_value_parameters=entry.integer("keyAsValueParameters", 0),
+        rope_dims=entry.integer("ropeDims"),
+        forward_gib_per_1024_tokens=entry.number_map("forwardGibPer1024Tokens"),
+    )
+
+
+def _layers(entry: Entry) -> AttentionLayers:
+    return AttentionLayers(
+        layers=entry.integer("layers"),
+        kv_heads=entry.integer("kvHeads"),
+        head_dim=entry.integer("headDim"),
+        window=entry.integer("window") if entry.has("window") else None,
+    )
+
+
+def checkpoint(name: str, entry: Entry) -> Checkpoint:
+    """Weights of one variant in one precision."""
+    return Checkpoint(
+        name=name,
+        variant=entry.text("variant"),
+        precision=entry.text("precision"),
+        repo=entry.text("repo"),
+        revision=entry.text("revision") if entry.has("revision") else None,
+        bytes_per_parameter=entry.number_map("bytesPerParameter", {}),
+        disk_gib=entry.number("diskGib") if entry.has("diskGib") else None,
+        modalities=frozenset(entry.texts("modalities", ("text", "image", "video", "audio"))),
+        licence=entry.text("licence", "apache-2.0"),
+        gated=entry.boolean("gated", False),
+        minimum_engine_version=entry.text("minimumEngineVersion", "0.19.1"),
+        minimum_compute_capability=entry.capability("minimumComputeCapability", "8.0"),
+        tensor_parallel=entry.integers("tensorParallel", (1, 2, 4, 8)),
+        tuning=entry.text("tuning", "Instruct"),
+        source=entry.text("source"),
+    )
+
+
+def accelerator(name: str, entry: Entry) -> Accelerator:
+    """A card, or a chip that is refused."""
+    return Accelerator(
+        name=name,
+        vendor=entry.text("vendor"),
+        memory_mib=entry.integer("memoryMib") if entry.has("memoryMib") else None,
+        visible_mib=entry.integer("visibleMib") if entry.has("visibleMib") else None,
+        compute_capability=entry.capability("computeCapability") if entry.has("computeCapability") else None,
+        utilization_percent=entry.integer("utilizationPercent") if entry.has("utilizationPercent") else None,
+        products=entry.texts("products", ()),
+        cloud_names=entry.texts("cloudNames", ()),
+        refused=entry.text("refused", ""),
+    )
+
+
+def machine_type(name: str, entry: Entry) -> MachineType:
+    """A cloud's machine."""
+    return MachineType(
+        name=name,
+        accelerator=entry.text("accelerator"),
+        accelerators=entry.integer("accelerators"),
+        memory_mib=entry.integer("memoryMib") if entry.has("memoryMib") else None,
+    )
+
+
+def engine(name: str, entry: Entry) -> Engine:
+    """A model server."""
+    return Engine(
+        name=name,
+        images=entry.text_map("images"),
+        default_version=entry.text("defaultVersion"),
+        known_versions=frozenset(entry.texts("knownVersions")),
+        rules=tuple(_inner(rule, _rules) for rule in entry.entries("rules")),
+        batch_tiers=tuple(_inner(tier, _batch_tier) for tier in entry.entries("batchTiers")),
+        small_accelerators=frozenset(entry.texts("smallAccelerators")),
+        overhead=_inner(entry.entry("overhead"), _overhead),
+        block_size=entry.integer("blockSize"),
+        block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
+        items_per_prompt=entry.integer("itemsPerPrompt"),
+        minimum_driver_major=entry.integer("minimumDriverMajor"),
+        replica=_inner(entry.entry("replica"), _host_demand),
+    )
+
+
+def _rules(entry: Entry) -> EngineVersionRules:
+    return EngineVersionRules(
+        since=entry.text("since"),
+        in_flight_batches=entry.integer("inFlightBatches"),
+        spare_blocks=entry.integer("spareBlocks"),
+        utilization_percent=entry.integer("utilizationPercent"),
+        graph_estimate_deducted=entry.boolean("graphEstimateDeducted"),
+        printed_tokens_by_group=entry.boolean("printedTokensByGroup"),
+    )
+
+
+def _batch_tier(entry: Entry) -> BatchTier:
+    return BatchTier(
+        since=entry.text("since"),
+        minimum_visible_mib=entry.integer("minimumVisibleMib"),
+        batched_tokens=entry.integer("batchedTokens"),
+        sequences=entry.integer("sequences"),
+    )
+
+
+def _block_size(entry: Entry) -> BlockSizeRule:
+    return BlockSizeRule(
+        since=entry.text("since"),
+        compute_capability_major=entry.integer("computeCapabilityMajor"),
+        kv_cache_precision=entry.text("kvCachePrecision"),
+        block_size=entry.integer("blockSize"),
+    )
+
+
+def _overhead(entry: Entry) -> OverheadModel:
+    return OverheadModel(
+        base_gib=entry.number("baseGib"),
+        base_parallel_gib=entry.number("baseParallelGib"),
+        sampler_mib_per_sequence=entry.number("samplerMibPerSequence"),
+        graphs_few_sequences=entry.integer("graphsFewSequences"),
+        graphs_few_gib=entry.number("graphsFewGib"),
+        graphs_gib=entry.number("graphsGib"),
+        graphs_parallel_gib=entry.number("graphsParallelGib"),
+        band_gib=entry.number("bandGib"),
+        invisible_mib=entry.integer("invisibleMib"),
+        provisional=entry.boolean("provisional"),
+        source=entry.text("source"),
+    )
+
+
+def _host_demand(entry: Entry) -> HostDemand:
+    return HostDemand(
+        cpu_millis=entry.integer("cpuMillis"),
+        cpu_millis_per_accelerator=entry.integer("cpuMillisPerAccelerator"),
+        memory_mib=entry.integer("memoryMib"),
+        memory_mib_per_accelerator=entry.integer("memoryMibPerAccelerator"),
+        ephemeral_mib=entry.integer("ephemeralMib"),
+    )
+
+
+def incompatibility(name: str, entry: Entry) -> Incompatibility:
+    """A known-bad combination."""
+    return Incompatibility(
+        name=name,
+        variants=frozenset(entry.texts("variants")) if entry.has("variants") else None,
+        precisions=frozenset(entry.texts("precisions")) if entry.has("precisions") else None,
+        accelerators=frozenset(entry.texts("accelerators")) if entry.has("accelerators") else None,
+        below_compute_capability=(
+            entry.capability("belowComputeCapability") if entry.has("belowComputeCapability") else None
+        ),
+        kv_cache_precision=entry.text("kvCachePrecision") if entry.has("kvCachePrecision") else None,
+        below_engine_version=entry.text("belowEngineVersion") if entry.has("belowEngineVersion") else None,
+        tensor_parallel=frozenset(entry.integers("tensorParallel")) if entry.has("tensorParallel") else None,
+        message=entry.text("message"),
+        source=entry.text("source"),
+    )
+
+
+def _inner(entry: Entry, build: Callable[[Entry], T]) -> T:
+    value = build(entry)
+    entry.done()
+    return value
