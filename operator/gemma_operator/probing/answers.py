@@ -1,0 +1,59 @@
+"""What an engine's answer to the request for one token is worth. Pure: bytes in, a result out.
+
+A 200 is no proof: the answer must hold a token, and be the planned model's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gemma_operator.probing.facts import FailureKind, ProbeResult
+from gemma_operator.scrub import excerpt
+
+_OK = 200
+_TOO_MANY = 429
+_SERVER_ERROR = 500
+
+
+def judge(
+    *,
+    status: int,
+    body: bytes,
+    model_name: str,
+    generated_tokens: Callable[[Mapping[str, Any]], int],
+    seconds: float,
+) -> ProbeResult:
+    """Whether these bytes are one token of `model_name`; `generated_tokens` knows the engine's dialect."""
+    if status != _OK:
+        busy_or_broken = status == _TOO_MANY or status >= _SERVER_ERROR
+        kind = FailureKind.STATUS if busy_or_broken else FailureKind.REJECTED
+        return ProbeResult(kind, detail=f"HTTP {status}: {_quote(body)}", seconds=seconds)
+    answer = _decode(body)
+    if answer is None:
+        return ProbeResult(FailureKind.BROKEN, detail=_quote(body), seconds=seconds)
+    model = answer.get("model")
+    if model != model_name:
+        detail = excerpt(f"asked for {model_name}, answered by {model}")
+        return ProbeResult(FailureKind.WRONG_MODEL, detail=detail, seconds=seconds)
+    try:
+        tokens = generated_tokens(answer)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        # whatever stands where an engine's answer has its parts: it is not one
+        return ProbeResult(FailureKind.BROKEN, detail=_quote(body), seconds=seconds)
+    if tokens < 1:
+        return ProbeResult(FailureKind.NO_TOKEN, detail=_quote(body), seconds=seconds)
+    return ProbeResult(None, model=model_name, tokens=tokens, seconds=seconds)
+
+
+def _decode(body: bytes) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _quote(body: bytes) -> str:
+    return excerpt(body[:4096].decode("utf-8", "replace"))

@@ -1,0 +1,146 @@
+"""How an engine is spoken to over HTTP: bounded in time and size, and no error of a pod gets further.
+
+Only the connection of one look is kept, for the moment between scrape and question: uvicorn closes an idle
+one after 5 s, long before the next look, and a connection that closes under a request looks like a failure.
+So the pool stays small too; httpx polls every pooled socket at each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import httpx
+
+from gemma_operator.engines.base import MetricNames
+from gemma_operator.errors import EngineError
+from gemma_operator.probing.answers import judge
+from gemma_operator.probing.exposition import EngineSample, sample
+from gemma_operator.probing.facts import FailureKind, ProbeResult
+from gemma_operator.scrub import excerpt
+from gemma_operator.settings import OperatorSettings
+
+_KEEP_ALIVE_SECONDS = 1.0
+#: vLLM 0.32 exposes 55 kB; a body beyond this is not read to its end.
+_LARGEST_SCRAPE_BYTES = 4 * 1024 * 1024
+_LARGEST_ANSWER_BYTES = 256 * 1024
+#: A scrape waits for no queue: an engine that needs longer is not well.
+_SCRAPE_TIMEOUT_SECONDS = 5.0
+_OK = 200
+_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "gemma-operator"}
+
+
+class _TooLargeError(Exception):
+    """A body went on and on."""
+
+
+def client() -> httpx.AsyncClient:
+    """The client that speaks to pods: directly, whatever proxy the environment names."""
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS
+    )
+    # time-outs are set around the whole exchange: httpx's own begin anew with every byte
+    return httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False)  # noqa: S501, S113
+
+
+class Wire:
+    """Scrapes and questions; what goes wrong comes back as a value."""
+
+    def __init__(self, *, settings: OperatorSettings, http: httpx.AsyncClient | None = None) -> None:
+        self._timeout_seconds = settings.probe_timeout_seconds
+        self._given = http
+        self._http = http or client()
+
+    async def __aenter__(self) -> Self:
+        if self._http.is_closed and self._given is None:
+            self._http = client()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._given is None:
+            await self._http.aclose()
+
+    async def scrape(self, url: str, names: MetricNames) -> EngineSample | None:
+        """The engine's counters, or None where they cannot be had: the question then says why."""
+        request = self._http.build_request("GET", url, headers=_HEADERS)
+        try:
+            async with asyncio.timeout(min(self._timeout_seconds, _SCRAPE_TIMEOUT_SECONDS)):
+                status, body = await self._exchange(request, _LARGEST_SCRAPE_BYTES)
+            return sample(body, names) if status == _OK else None
+        except (TimeoutError, httpx.HTTPError, EngineError, _TooLargeError):
+            return None
+
+    async def ask(
+        self,
+        url: str,
+        *,
+        body: str,
+        headers: tuple[tuple[str, str], ...],
+        model_name: str,
+        generated_tokens: Callable[[Mapping[str, Any]], int],
+    ) -> ProbeResult:
+        """One token, asked for and judged."""
+        request = self._http.build_request(
+            "POST",
+            url,
+            content=body,
+            headers={**_HEADERS, "content-type": "application/json", "connection": "close", **dict(headers)},
+        )
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                status, answer = await self._exchange(request, _LARGEST_ANSWER_BYTES)
+        except (TimeoutError, httpx.HTTPError, _TooLargeError) as error:
+            return self._failed(error, seconds=time.monotonic() - started)
+        return judge(
+            status=status,
+            body=answer,
+            model_name=model_name,
+            generated_tokens=generated_tokens,
+            seconds=time.monotonic() - started,
+        )
+
+    async def _exchange(self, request: httpx.Request, largest_bytes: int) -> tuple[int, bytes]:
+        response = await self._http.send(request, stream=True)
+        try:
+            parts: list[bytes] = []
+            room = largest_bytes
+            async for part in response.aiter_raw():
+                room -= len(part)
+                if room < 0:
+                    raise _TooLargeError
+                parts.append(part)
+            return response.status_code, b"".join(parts)
+        finally:
+            await response.aclose()
+
+    def _failed(self, error: Exception, *, seconds: float) -> ProbeResult:
+        if isinstance(error, _TooLargeError):
+            detail = f"the answer is larger than {_LARGEST_ANSWER_BYTES} bytes"
+            return ProbeResult(FailureKind.BROKEN, detail=detail, seconds=seconds)
+        if isinstance(error, TimeoutError):
+            detail = f"no answer in {self._timeout_seconds:g} s"
+            return ProbeResult(FailureKind.TIMEOUT, detail=detail, seconds=seconds)
+        return ProbeResult(_kind(error), detail=excerpt(str(error) or type(error).__name__), seconds=seconds)
+
+
+def _kind(error: Exception) -> FailureKind:
+    """What a transport error means; httpx keeps the system's own error as a cause some levels down."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return FailureKind.UNREACHABLE
+    if isinstance(error, httpx.TimeoutException):
+        return FailureKind.TIMEOUT
+    if isinstance(error, httpx.ConnectError):
+        return FailureKind.REFUSED if _was_refused(error) else FailureKind.UNREACHABLE
+    # it broke off in the middle: a server that goes down is like one that is gone
+    return FailureKind.REFUSED
+
+
+def _was_refused(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
