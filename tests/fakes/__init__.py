@@ -1,0 +1,1 @@
+"""Fakes that listen on loopback, for tests of the rooms that talk."""
