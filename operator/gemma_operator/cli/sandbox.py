@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -14,6 +15,7 @@ from gemma_operator.errors import GemmaOperatorError, UsageError
 from gemma_operator.sandbox import build, fleet, session
 from gemma_operator.sandbox.paths import StateFolder
 from gemma_operator.sandbox.session import Sandbox
+from gemma_operator.sandbox.status import status
 from gemma_operator.sandbox.visit import Visit, visit
 
 NAME = "sandbox"
@@ -57,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     down.add_argument("--all", action="store_true", help="every sandbox of this user")
     down.set_defaults(do=_down)
 
-    status = commands.add_parser("status", parents=[named], help="what runs")
-    status.add_argument("-o", "--output", choices=["text", "json"], default="text")
-    status.set_defaults(do=_status)
+    shown = commands.add_parser("status", parents=[named], help="what runs")
+    shown.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    shown.set_defaults(do=_status)
 
     kubeconfig = commands.add_parser("kubeconfig", parents=[named], help="print the path of a kubeconfig")
     kubeconfig.add_argument(
@@ -100,9 +102,8 @@ def _up(args: argparse.Namespace) -> int:
     sandbox = Sandbox.start(args.name, fleet=chosen, assets=args.assets, log=_say)
     flag = "" if args.name == "default" else f" --name {args.name}"
     kubectl = build.kubectl()
-    print(
-        f"{_bold('sandbox')} {sandbox.name} is up: {sandbox.url}, a real control plane with simulated nodes and models"
-    )
+    print(f"{_bold('sandbox')} {sandbox.name} is up: {sandbox.url}")
+    print("  a real control plane; nodes and model servers are simulated")
     print(f"  export KUBECONFIG={sandbox.kubeconfig}")
     print(f"  {kubectl if shutil.which('kubectl') is None and kubectl else 'kubectl'} get nodes")
     print(f"  gemma-operator sandbox status{flag}")
@@ -119,7 +120,7 @@ def _down(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    shown = session.status(StateFolder.named(args.name))
+    shown = status(StateFolder.named(args.name))
     if args.output == "json":
         print(json.dumps(shown, indent=2))
     else:
@@ -131,7 +132,7 @@ def _print_status(shown: dict[str, Any]) -> None:
     print(f"sandbox {shown['name']}: {_bold(shown['state'])}")
     if missing := shown["missing"]:
         print(f"  missing     {', '.join(missing)}")
-    for key in ("url", "kubeconfig", "error"):
+    for key in ("url", "kubeconfig", "logs", "error"):
         if key in shown:
             print(f"  {key:<11} {shown[key]}")
     for key in ("nodes", "pods"):
@@ -142,13 +143,12 @@ def _print_status(shown: dict[str, Any]) -> None:
 
 
 def _kubeconfig(args: argparse.Namespace) -> int:
-    sandbox = Sandbox.attach(args.name)
-    print(sandbox.operator_kubeconfig if args.as_operator else sandbox.kubeconfig)
+    with contextlib.closing(Sandbox.attach(args.name)) as sandbox:
+        print(sandbox.operator_kubeconfig if args.as_operator else sandbox.kubeconfig)
     return 0
 
 
 def _curl(args: argparse.Namespace) -> int:
-    sandbox = Sandbox.attach(args.name)
     if not args.path.startswith("/"):
         raise UsageError(f"PATH must begin with '/', not {args.path!r}")
     asked = Visit(
@@ -158,7 +158,8 @@ def _curl(args: argparse.Namespace) -> int:
         body=_body(args.data),
         stream=args.no_buffer,
     )
-    return visit(sandbox, asked, out=sys.stdout.buffer, say=_say)
+    with contextlib.closing(Sandbox.attach(args.name)) as sandbox:
+        return visit(sandbox, asked, out=sys.stdout.buffer, say=_say)
 
 
 def _body(data: str | None) -> bytes | None:

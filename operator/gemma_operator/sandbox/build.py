@@ -1,4 +1,4 @@
-"""The binaries of the control plane: found, or built once from pinned Go modules and kept in the cache folder.
+"""The binaries of the control plane: found, or built once from pinned Go modules and kept in the cache.
 
 The folder's name holds a hash of everything that decides what comes out, so a new pin is a new build and an
 old one stays usable. A build happens in a folder beside it and appears by one rename: what is there is whole.
@@ -49,7 +49,7 @@ TARGETS = (
 
 
 def binaries(assets: str | None, *, say: Say) -> Path:
-    """A folder with every binary: `assets`, else KUBEBUILDER_ASSETS, else ours, built if it is not there yet."""
+    """A folder with every binary: `assets`, else KUBEBUILDER_ASSETS, else ours, built if need be."""
     chosen = assets or os.environ.get("KUBEBUILDER_ASSETS")
     if chosen:
         return _given(Path(chosen).absolute(), source="--assets" if assets else "KUBEBUILDER_ASSETS")
@@ -170,7 +170,7 @@ def available_memory_bytes(meminfo: str) -> int | None:
 
 
 class _Progress:
-    """Runs the stages of a build: a line when one ends, one every 15 s while it lasts, the log when it fails."""
+    """Runs the stages: a line when one ends, one every 10 s while it lasts, its log where it fails."""
 
     def __init__(self, say: Say, *, log_file: Path) -> None:
         self._say = say

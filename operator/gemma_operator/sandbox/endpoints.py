@@ -1,7 +1,7 @@
-"""The EndpointSlices of every Service with a selector, in place of the controller that cannot write them here.
+"""The EndpointSlices of every Service with a selector, in place of the controller that cannot write them.
 
-The API server refuses loopback addresses in slices of type IPv4, so these are of type FQDN (deprecated, accepted
-by 1.37): an address that nobody resolves, with the truth beside it: targetRef, port, conditions.
+The API server refuses loopback addresses in slices of type IPv4, so these are of type FQDN (deprecated,
+accepted by 1.37): an address that nobody resolves, with the truth beside it: targetRef, port, conditions.
 """
 
 from __future__ import annotations

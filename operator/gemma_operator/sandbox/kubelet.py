@@ -1,7 +1,7 @@
-"""What a kubelet would do for the pods of the fleet: start the model server, play its probes, tell the API server.
+"""What a kubelet would do for the pods of the fleet: start the model server, play its probes, report.
 
-One `PodLife` a pod, from the moment kwok has given it an address until it is gone. kwok itself makes scheduled
-pods Running and lets deleted ones go; Ready is written here alone, so there is one answer to who says it.
+One `PodLife` a pod, from the moment kwok has given it an address until it is gone. kwok makes scheduled pods
+Running and lets deleted ones go; Ready is written here alone, so one place answers for it.
 """
 
 from __future__ import annotations
@@ -137,7 +137,10 @@ class PodLife:
         probe = probes.startup(container)
         if not await self._starts(probe, port=arguments.port):
             return Ending(137, "Error", "the start-up probe failed too often: killed (simulated)")
-        await self._stay_in_step(server, arguments, since)
+        await self._stay_in_step(
+            server, arguments, since, patience_seconds=probes.patience_seconds(container)
+        )
+        return Ending(137, "Error", "the liveness probe failed too often: killed (simulated)")
 
     async def _starts(self, probe: probes.Probe, *, port: int) -> bool:
         """Play the start-up probe until it succeeds or its failures are too many."""
@@ -148,8 +151,13 @@ class PodLife:
             await self._pause(probe.period_seconds)
         return False
 
-    async def _stay_in_step(self, server: ModelServer, arguments: ServerArguments, since: str) -> None:
-        """Ready follows /health, without asking a thousand servers every second what is known right here."""
+    async def _stay_in_step(
+        self, server: ModelServer, arguments: ServerArguments, since: str, *, patience_seconds: float | None
+    ) -> None:
+        """Ready follows /health; returns when the liveness probe would have had the container killed.
+
+        Nothing is asked over the wire here: what a thousand servers would answer every second is known.
+        """
         said: bool | None = None
         while True:
             self._told.clear()
@@ -158,7 +166,10 @@ class PodLife:
             if server.healthy is not said:
                 said = server.healthy
                 await self._say(container=arguments.container, started=True, ready=said, since=since)
-            await self._told.wait()
+            try:
+                await asyncio.wait_for(self._told.wait(), None if said else patience_seconds)
+            except TimeoutError:
+                return
 
     async def _keep_door(self, listener: Listener) -> None:
         if self._orders.fault is Fault.REFUSED:
@@ -167,7 +178,7 @@ class PodLife:
             await listener.open()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not on when new orders come: a probe that may succeed now need not wait its period out."""
+        """Wait, but not on when new orders come: a probe that may succeed now need not wait."""
         self._told.clear()
         try:
             await asyncio.wait_for(self._told.wait(), seconds)

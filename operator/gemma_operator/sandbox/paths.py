@@ -47,7 +47,7 @@ class StateFolder:
 
     @property
     def lock_file(self) -> Path:
-        """Held while a sandbox of this name is brought up or down; beside the folder, which comes and goes."""
+        """Held while a sandbox of this name comes up or goes; beside the folder, which comes and goes."""
         return self.path.with_name(f".{self.name}.lock")
 
     @property

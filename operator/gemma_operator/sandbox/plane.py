@@ -1,7 +1,7 @@
 """How the control plane is started: each component's command, and in which order.
 
-Without the endpoint controllers: the API server refuses loopback addresses in EndpointSlices of type IPv4, and
-our pods have no others. The daemon writes the slices instead (see `endpoints`).
+Without the endpoint controllers: the API server refuses loopback addresses in EndpointSlices of type IPv4,
+and our pods have no others. The daemon writes the slices instead (see `endpoints`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from gemma_operator.sandbox.paths import StateFolder
 
 FAKE_NODE_ANNOTATION = "kwok.x-k8s.io/node"
 SERVICE_ADDRESSES = "10.96.0.0/16"
-# A starved machine delays kwok's lease renewals; the default of 50 s then evicts pods that nothing is wrong with.
+# A starved machine delays kwok's lease renewals; the default of 50 s then evicts healthy pods.
 _NODE_GRACE = "120s"
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "daemon")
 _NO_ENDPOINTS = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 
 AUDIT_POLICY = """\
@@ -132,7 +133,7 @@ def _scheduler(binaries: Path, folder: StateFolder, block: Block) -> Component:
 
 
 def _served(folder: StateFolder, block: Block, config: Path, *, port: int) -> tuple[str, ...]:
-    """Flags that controller-manager and scheduler share. The API server's certificate is good for this host."""
+    """What controller-manager and scheduler share. The API server's certificate is good for this host."""
     return (
         f"--kubeconfig={config}",
         f"--authentication-kubeconfig={config}",

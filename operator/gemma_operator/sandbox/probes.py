@@ -1,8 +1,8 @@
 """The probes of a pod, read from its spec, played against its address, judged as the probe itself would.
 
-kwok runs no probes and no command can run in a pod that is not there. So an `exec` probe of the operator's form,
-`[python3, -c, SCRIPT, PATH, BODY]`, is played as what the script does: POST BODY to PATH, success when the
-answer is a 200 with at least one generated token.
+kwok runs no probes, and no command can run in a pod that is not there. So an `exec` probe of the form
+`[python3, -c, SCRIPT, PATH, BODY]` is played as what the operator's script does: POST BODY to PATH, success
+when the answer is a 200 with at least one generated token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _EXEC_LENGTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to ask, and how often. `body` None is a GET; `path` None means that there is nothing to ask."""
+    """What to ask, and how often. `body` None is a GET; `path` None: there is nothing to ask."""
 
     path: str | None
     body: str | None = None
@@ -31,12 +31,12 @@ class Probe:
 
 
 def startup(container: Mapping[str, Any]) -> Probe:
-    """What has to succeed before the container counts as started; the readiness probe where there is no other."""
+    """What must succeed before the container counts as started; readiness where there is no other."""
     spec = container.get("startupProbe") or container.get("readinessProbe")
     return _probe(spec, container) if spec else Probe(path=None)
 
 
-def token_was_generated(answer: Any) -> bool:
+def token_was_generated(answer: object) -> bool:
     """Whether an answer of the completions API holds at least one generated token."""
     if not isinstance(answer, dict):
         return False
@@ -44,6 +44,14 @@ def token_was_generated(answer: Any) -> bool:
     if isinstance(usage, dict) and (usage.get("completion_tokens") or 0) > 0:
         return True
     return any(_text(choice) for choice in answer.get("choices") or [] if isinstance(choice, dict))
+
+
+def patience_seconds(container: Mapping[str, Any]) -> float | None:
+    """How long the liveness probe lets a container fail before it is killed; None where there is none."""
+    spec = container.get("livenessProbe")
+    if spec is None:
+        return None
+    return float((spec.get("periodSeconds") or 10) * (spec.get("failureThreshold") or 3))
 
 
 async def succeeds(probe: Probe, *, host: str, port: int, http: aiohttp.ClientSession) -> bool:

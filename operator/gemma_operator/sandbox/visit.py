@@ -92,7 +92,7 @@ def _choose(sandbox: Sandbox, asked: Visit) -> Endpoint:
         sandbox.client.get(f"/api/v1/namespaces/{asked.namespace}/services/{asked.service}")
     except NotFound:
         raise SandboxError(
-            f"there is no Service {asked.service!r} in namespace {asked.namespace!r} of sandbox {sandbox.name!r}"
+            f"sandbox {sandbox.name!r} has no Service {asked.service!r} in namespace {asked.namespace!r}"
         ) from None
     ready = endpoints(sandbox.client, namespace=asked.namespace, service=asked.service)
     if not ready:

@@ -6,9 +6,10 @@ Annotations are read again at every change of the pod, so a fault can be switche
 |---|---|---|
 | `startup-seconds` | 1 | from container start to the first 200 of /health |
 | `token-seconds` | 0 | time for each generated token |
-| `kv-cache-tokens` | 4 × --max-model-len | size of the KV cache that /metrics shows |
+| `kv-cache-tokens` | 4 * --max-model-len | size of the KV cache that /metrics shows |
 | `fault` | none | one of `Fault` |
-| `memory-needed-gib`, `memory-available-gib`, `memory-estimated-length` | a recorded refusal | figures of a memory refusal |
+| `memory-needed-gib`, `memory-available-gib` | 6.11, 5.17 | figures of a memory refusal |
+| `memory-estimated-length` | by their ratio | the context that the refusal says would fit |
 
 Whether memory suffices is decided by whoever writes the annotation, never reckoned: a simulator that asked our
 own planner would always agree with it.
@@ -31,7 +32,7 @@ _DEFAULT_SEQUENCES = 256
 class Fault(StrEnum):
     """What can go wrong with a server."""
 
-    NO_TOKEN = "no-token"  # 200 with an empty choice and no completion token
+    NO_TOKEN = "no-token"  # noqa: S105  200 with an empty choice, no token generated
     WRONG_MODEL = "wrong-model"  # serves another name than it was started with
     ERROR_500 = "error-500"  # inference answers 500, /health stays 200
     REFUSED = "refused"  # nothing listens although the pod runs
@@ -75,10 +76,10 @@ class Orders:
             fitting = int(max_model_len * self.memory_available_gib / self.memory_needed_gib)
         return (
             "ValueError: To serve at least one request with the model's max seq len "
-            f"({max_model_len}), ({self.memory_needed_gib:.2f} GiB KV cache is needed, which is larger than the "
-            f"available KV cache memory ({self.memory_available_gib:.2f} GiB). Based on the available memory, the "
-            f"estimated maximum model length is {fitting}. Try increasing `gpu_memory_utilization` or decreasing "
-            "`max_model_len` when initializing the engine. (simulated)"
+            f"({max_model_len}), ({self.memory_needed_gib:.2f} GiB KV cache is needed, which is larger than "
+            f"the available KV cache memory ({self.memory_available_gib:.2f} GiB). Based on the available "
+            f"memory, the estimated maximum model length is {fitting}. Try increasing "
+            "`gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine. (simulated)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The door of one server: open on the pod's own address, closed when the pod goes, so that "refused" is true."""
+"""The door of one server: open on the pod's own address, closed when the pod goes: "refused" is true."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Listener:
         self._server = server
         self._host = host
         self._port = port
-        self._web: web.Server[web.BaseRequest] | None = None
+        self._web: web.Server | None = None
         self._socket: asyncio.Server | None = None
 
     @property
@@ -31,7 +31,7 @@ class Listener:
         """Listen. An address may still be held for a moment by the pod that had it before."""
         if self._socket is not None:
             return
-        self._web = web.Server(self._server.handle, access_log=None)
+        self._web = web.Server(self._server.handle, access_log=None, handler_cancellation=True)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _BIND_LIMIT_SECONDS
         while True:

@@ -1,4 +1,4 @@
-"""The bodies that a simulated server answers with. Pure: in a request and figures, out what goes on the wire."""
+"""The bodies that a simulated server answers with. Pure: requests and figures in, bodies out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Ask:
     include_usage: bool
 
 
-def ask(body: Any, *, chat: bool, names: tuple[str, ...], max_model_len: int) -> Ask:
+def ask(body: object, *, chat: bool, names: tuple[str, ...], max_model_len: int) -> Ask:
     """Read a request as vLLM does; raises BadRequest for what it would refuse."""
     if not isinstance(body, dict):
         raise BadRequest(400, "BadRequestError", "the body must be a JSON object")

@@ -209,7 +209,7 @@ class _Run:
         self._metrics.hold(-(self._asked.prompt_tokens + self._tokens))
 
 
-def _decoded(body: bytes) -> Any:
+def _decoded(body: bytes) -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
