@@ -1,11 +1,11 @@
 """Who may call the endpoint, and with which credentials weights are fetched."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from gemma_operator.api.base import ApiModel, Int, list_atomic, list_set
+from gemma_operator.api.base import ApiModel, Int, Rule, list_atomic, list_set
 from gemma_operator.api.types import DnsLabel, DnsSubdomain, SecretKeySource
 
 ApiGroup = Annotated[
@@ -59,6 +59,16 @@ class EndpointPickerPort(ApiModel):
 
 class EndpointPickerReference(ApiModel):
     """The extension that picks a replica, as InferencePool v1 has it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.port) || (has(self.kind) && self.kind != 'Service')",
+            message="a picker of kind Service needs its port: add port, for example port: {number: 9002}",
+            field_path=".port",
+            holds=lambda reference: reference.port is not None or reference.kind != "Service",
+            reason="FieldValueRequired",
+        ),
+    )
 
     group: ApiGroup = Field(default="", description='API group of the picker. Default: "", the core group.')
     kind: ObjectKind = Field(default="Service", description="Kind of the picker. Default: Service.")

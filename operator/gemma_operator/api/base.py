@@ -14,7 +14,9 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"]
+Reason = Literal[
+    "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"
+]  # Duplicate drops the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,6 @@ def unique_rule(field: str, *, attribute: str | None = None) -> Rule:
         message=f"{field} must not name the same value twice: remove the second one",
         field_path=f".{field}",
         holds=lambda owner: len(set(getattr(owner, name))) == len(getattr(owner, name)),
-        reason="FieldValueDuplicate",
     )
 
 

@@ -215,8 +215,9 @@ def page() -> str:
     lines = [
         "# Conditions and reasons",
         "",
-        "Made from `gemma_operator/api/conditions.py`; a test holds the two equal. Both lists are closed: alerts and",
-        "scripts may match on them. Every condition carries `observedGeneration` and a message with the remedy.",
+        "Made from `gemma_operator/api/conditions.py`; a test holds the two equal. Both lists are closed:",
+        "alerts and scripts may match on them. Every condition carries `observedGeneration` and a message",
+        "with the remedy.",
         "",
         "| condition | true means |",
         "|---|---|",

@@ -202,7 +202,6 @@ class GemmaDeployment(ApiModel):
             holds=lambda deployment: (
                 deployment.model_name not in {a.name for a in deployment.spec.model.adapters}
             ),
-            reason="FieldValueDuplicate",
         ),
     )
 

@@ -27,6 +27,7 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 NAME_LABEL: Final = "app.kubernetes.io/name"
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+PART_OF_LABEL: Final = "app.kubernetes.io/part-of"
 DEPLOYMENT_LABEL: Final = f"{PREFIX}deployment"  # value: child_name(metadata.name)
 MANAGED_BY: Final = "gemma-operator"
 KUEUE_QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
@@ -50,6 +51,7 @@ INPUTS_HASH: Final = f"{PREFIX}inputs-hash"
 RENDERER_VERSION: Final = f"{PREFIX}renderer-version"
 PLAN: Final = f"{PREFIX}plan"
 APPLIED_HASH: Final = f"{PREFIX}applied-hash"
+INTENT: Final = f"{PREFIX}intent"  # on pods: hash of the template that they were made from
 
 _CHILD_NAME_MAX_LENGTH = 63
 _HASH_LENGTH = 8

@@ -31,6 +31,7 @@ OWNED_FLAGS: Final[tuple[str, ...]] = (
     "gpu-memory-utilization",
     "device-memory-utilization",
     "kv-cache-dtype",
+    "async-scheduling",
     "kv-cache-memory-bytes",
     "num-gpu-blocks-override",
     "tensor-parallel-size",
@@ -68,6 +69,7 @@ OWNED_FLAGS: Final[tuple[str, ...]] = (
     "headless",
     "grpc",
     "shutdown-timeout",
+    "disable-access-log-for-endpoints",
     "help",
 )
 

@@ -1,0 +1,71 @@
+"""The closed list of fields that may answer NotImplemented."""
+
+from typing import Any
+
+import pytest
+
+from gemma_operator.api.implemented import NOT_IMPLEMENTED, not_implemented_fields
+from gemma_operator.api.v1alpha1 import GemmaDeploymentSpec
+
+SOURCE = {"persistentVolumeClaim": {"claimName": "tune"}}
+VERTEX = {"project": "my-project", "region": "us-central1"}
+
+
+def fields(**spec: Any) -> tuple[str, ...]:
+    return not_implemented_fields(GemmaDeploymentSpec.model_validate(spec))
+
+
+def test_the_list_is_closed():
+    assert set(NOT_IMPLEMENTED) == {
+        "model.source",
+        "model.adapters",
+        "model.tuning",
+        "serving.engine.version",
+        "placement.capacityTimeoutSeconds",
+        "weights.cache",
+        "access",
+        "vertex",
+        "autoscaling",
+        "rollout",
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"model": {"source": SOURCE}}, "model.source"),
+        ({"model": {"adapters": [{"name": "sql", "source": SOURCE}]}}, "model.adapters"),
+        ({"model": {"tuning": "Base"}}, "model.tuning"),
+        ({"serving": {"engine": {"version": "0.33"}}}, "serving.engine.version"),
+        ({"serving": {"engine": {"version": "0.3"}}}, "serving.engine.version"),
+        ({"serving": {"engine": {"version": "0.321"}}}, "serving.engine.version"),
+        ({"placement": {"capacityTimeoutSeconds": 60}}, "placement.capacityTimeoutSeconds"),
+        ({"weights": {"cache": {"type": "Node"}}}, "weights.cache"),
+        ({"access": {"allowedNamespaces": ["team-a"]}}, "access"),
+        ({"vertex": VERTEX, "placement": {"backends": ["Kubernetes", "Vertex"]}}, "vertex"),
+        ({"placement": {"backends": ["Vertex"]}}, "vertex"),
+        ({"autoscaling": {"maxReplicas": 2}}, "autoscaling"),
+        ({"rollout": {"drainSeconds": 60}}, "rollout"),
+        ({"rollout": {"strategy": "Surge"}}, "rollout"),
+    ],
+)
+def test_a_field_without_a_part_is_named(spec: dict[str, Any], field: str):
+    assert fields(**spec) == (field,)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"model": {"tuning": "Instruct", "adapters": []}},
+        {"serving": {"engine": {"version": "0.32"}}},
+        {"serving": {"engine": {"version": "0.32.1", "name": "VLLM"}}},
+        {"placement": {"capacityTimeoutSeconds": 0, "backends": ["Kubernetes"]}},
+        {"weights": {"cache": {"type": "None"}}},
+        {"access": {}},
+        {"rollout": {"strategy": "Auto"}},
+        {"replicas": 0, "suspend": True},
+    ],
+)
+def test_a_default_that_is_written_out_is_no_use_of_the_field(spec: dict[str, Any]):
+    assert fields(**spec) == ()

@@ -1,0 +1,127 @@
+"""What the command line says of bad manifests without a server, and what it makes of good ones."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemma_operator.api import owned
+from gemma_operator.api.parse import parse_deployment, parse_pool, unknown_fields
+from gemma_operator.api.v1alpha1 import AcceleratorPool, GemmaDeployment, Modality, ToolCalling, Variant
+from gemma_operator.errors import InvalidSpec
+from manifest_tables import Case, accepted_cases, bad_cases, samples
+
+
+def parse(manifest: dict[str, Any]) -> GemmaDeployment | AcceleratorPool:
+    return parse_pool(manifest) if manifest["kind"] == "AcceleratorPool" else parse_deployment(manifest)
+
+
+def a_deployment(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "gemma-operator.io/v1alpha1",
+        "kind": "GemmaDeployment",
+        "metadata": {"name": "chat"},
+        "spec": spec,
+    }
+
+
+def strict(cases: list[Case]) -> list[Case]:
+    return [case for case in cases if case.by == "strict"]
+
+
+@pytest.mark.parametrize("case", [case for case in bad_cases() if case.by != "strict"], ids=str)
+def test_what_the_server_refuses_is_refused_at_the_same_field(case: Case):
+    with pytest.raises(InvalidSpec) as refused:
+        parse(case.manifest)
+
+    assert refused.value.field == case.field
+    assert refused.value.message
+    if case.by == "rule":
+        assert case.remedy in refused.value.message
+
+
+@pytest.mark.parametrize("case", strict(bad_cases()), ids=str)
+def test_an_unknown_field_is_ignored_but_can_be_named(case: Case):
+    parse(case.manifest)
+
+    assert unknown_fields(case.manifest) == (case.field,)
+
+
+@pytest.mark.parametrize("case", [*accepted_cases(), *samples()], ids=str)
+def test_what_the_server_accepts_is_parsed(case: Case):
+    assert parse(case.manifest).metadata.name == case.manifest["metadata"]["name"]
+    assert unknown_fields(case.manifest) == ()
+
+
+def test_a_schema_error_says_what_the_field_is_for():
+    with pytest.raises(InvalidSpec) as refused:
+        parse_deployment(a_deployment(serving={"contextLength": "32k"}))
+
+    assert str(refused.value).startswith(
+        "spec.serving.contextLength: must be an integer. Tokens in one request"
+    )
+
+
+def test_another_kind_is_refused():
+    with pytest.raises(InvalidSpec, match="kind: must be GemmaDeployment, not Deployment"):
+        parse_deployment(a_deployment() | {"kind": "Deployment"})
+
+
+def test_an_object_without_a_name_is_refused():
+    with pytest.raises(InvalidSpec) as refused:
+        parse_deployment(a_deployment() | {"metadata": {}})
+
+    assert refused.value.field == "metadata.name"
+
+
+def test_a_status_of_a_newer_operator_does_not_stop_this_one():
+    deployment = parse_deployment(a_deployment() | {"status": {"replicas": "many"}})
+
+    assert deployment.status is None
+
+
+def test_an_empty_spec_is_all_defaults():
+    deployment = parse_deployment(a_deployment())
+
+    assert deployment.spec.model.variants == tuple(Variant)
+    assert deployment.spec.replicas == 1
+    assert deployment.spec.serving.context_length is None
+    assert deployment.spec.tool_calling is ToolCalling.ENABLED
+    assert deployment.model_name == "chat"
+
+
+def test_base_weights_call_no_tools():
+    deployment = parse_deployment(a_deployment(model={"tuning": "Base"}))
+
+    assert deployment.spec.tool_calling is ToolCalling.DISABLED
+
+
+def test_text_is_always_served():
+    deployment = parse_deployment(a_deployment(serving={"modalities": ["audio"]}))
+
+    assert deployment.spec.serving.effective_modalities == {Modality.TEXT, Modality.AUDIO}
+
+
+@given(
+    flag=st.sampled_from(owned.OWNED_FLAGS),
+    length=st.integers(min_value=1, max_value=30),
+    negated=st.booleans(),
+    underscores=st.booleans(),
+    tail=st.sampled_from(["", "=1", ".key", ".key+=1"]),
+)
+def test_every_spelling_of_an_owned_flag_is_owned(
+    flag: str, length: int, negated: bool, underscores: bool, tail: str
+):
+    written = ("--no-" if negated else "--") + flag[:length]
+
+    assert owned.is_owned_argument(
+        (written.replace("-", "_") if underscores else written).replace("__", "--", 1) + tail
+    )
+
+
+@pytest.mark.parametrize(
+    "item", ["", "-", "1", "-1", "-0.5", "port", "--seed", "--enforce-eager", '{"model": 1}']
+)
+def test_values_and_free_flags_are_the_users(item: str):
+    assert not owned.is_owned_argument(item)
