@@ -9,7 +9,7 @@ changes every second and shapes a few times a day.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gemma_operator.catalog.records import Price
@@ -56,6 +56,10 @@ class NodeRecord:
     allocatable: Mapping[str, int]
     #: False while cordoned, NotReady or on its way out; its shape still counts, its room does not.
     schedulable: bool
+    #: Why it is not schedulable, for a message; empty where it is.
+    held_back: str = ""
+    #: Extended resources of `capacity`: proof that a device exists, never room.
+    capacity: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,10 @@ class PodRecord:
     namespace: str
     node: str
     requests: Mapping[str, int]
-    #: (namespace, name) of the GemmaDeployment whose replica it is.
+    #: (namespace, child name) of the GemmaDeployment whose replica it is: api.names.child_name of its name.
     owner: tuple[str, str] | None = None
+    #: It has a deletionTimestamp: it still holds what it holds, but it is no replica any more.
+    leaving: bool = False
 
 
 class Sharing(Enum):
@@ -112,8 +118,9 @@ class PoolId:
 class PoolShape:
     """One kind of node of one pool, as far as a plan depends on it.
 
-    `accelerator` is a catalog name or `unknown`. `memory_mib` is per device (a MIG slice's own, a shared
-    card's total ÷ clients), None where nothing tells it. `refused` says why no plan is made for it.
+    `accelerator` is a catalog name or `unknown`. `memory_mib` is what one pod gets of one device (a MIG
+    slice's own, a shared card's total ÷ clients), None where nothing tells it; `device_memory_mib` is the
+    device's own, as its driver reports it. `refused` says why no plan is made for it.
     """
 
     id: PoolId
@@ -135,6 +142,7 @@ class PoolShape:
     node_price: Price | None
     verified: bool
     refused: str
+    device_memory_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
