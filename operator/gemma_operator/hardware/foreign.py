@@ -1,0 +1,92 @@
+"""Hardware that is recognised only to be refused with a reason: other vendors' chips, Windows nodes.
+
+A node that offers such a device is shown (`pools` says why it is not used) instead of being passed over in
+silence. Sources: ROCm/k8s-device-plugin cmd/k8s-node-labeller (AMD's labels), GKE's TPU labels,
+aws/karpenter-provider-aws (Neuron's), microsoft DirectX device plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gemma_operator.hardware import gke
+from gemma_operator.hardware.cards import Cards
+from gemma_operator.hardware.facts import NOTHING, Facts, Membership
+
+#: Resource name, or its beginning, and whose devices it counts.
+VENDORS: Final = (
+    ("nvidia.com/", "NVIDIA"),
+    ("amd.com/", "AMD"),
+    ("google.com/tpu", "Google TPU"),
+    ("aws.amazon.com/neuron", "AWS Neuron"),
+    ("gpu.intel.com/", "Intel"),
+    ("habana.ai/", "Intel Gaudi"),
+    ("microsoft.com/directx", "DirectX"),
+)
+#: Virtual functions have no product name; then the PCI device id tells the model.
+_AMD_PRODUCT = (
+    "amd.com/gpu.product-name",
+    "beta.amd.com/gpu.product-name",
+    "amd.com/gpu.device-id",
+    "beta.amd.com/gpu.device-id",
+)
+_NEURON = ("karpenter.k8s.aws/instance-accelerator-name", "eks.amazonaws.com/instance-accelerator-name")
+_OS = ("kubernetes.io/os", "beta.kubernetes.io/os")
+
+
+def vendor_of(resource: str) -> str:
+    """Whose devices a resource counts; empty for a resource that is no accelerator."""
+    return next((vendor for prefix, vendor in VENDORS if resource.startswith(prefix)), "")
+
+
+def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
+    """The model where labels tell it, and why it is refused."""
+    vendor = vendor_of(resource)
+    if vendor in {"NVIDIA", ""}:
+        return NOTHING
+    product = _product(labels, vendor)
+    card = cards.of_product(product) or cards.of_cloud_name(product) if product else None
+    return Facts(
+        product=product,
+        card=card.name if card else "",
+        refused=(card.refused if card else "")
+        or f"{vendor} devices ({resource}) need another engine build than the CUDA one",
+    )
+
+
+def membership(labels: Mapping[str, str]) -> Membership | None:
+    """Vendors know no node groups."""
+    del labels
+    return None
+
+
+def spot(labels: Mapping[str, str]) -> bool | None:
+    """Nor prices."""
+    del labels
+    return None
+
+
+def promised_resource(labels: Mapping[str, str]) -> str:
+    """The foreign resource that labels speak of, for a listing that prints no resources."""
+    if gke.TPU in labels:
+        return "google.com/tpu"
+    if any(label.startswith(("amd.com/gpu", "beta.amd.com/gpu")) for label in labels):
+        return "amd.com/gpu"
+    return "aws.amazon.com/neuron" if any(label in labels for label in _NEURON) else ""
+
+
+def operating_system_refused(labels: Mapping[str, str]) -> str:
+    """Windows nodes carry NVIDIA's labels and machine types too; the engine's image is for Linux."""
+    system = next((labels[label] for label in _OS if label in labels), "linux")
+    return "" if system == "linux" else f"the node runs {system}; the engine needs Linux"
+
+
+def _product(labels: Mapping[str, str], vendor: str) -> str:
+    if vendor == "AMD":
+        return next((labels[label] for label in _AMD_PRODUCT if labels.get(label)), "")
+    if vendor == "Google TPU":
+        return labels.get(gke.TPU, "")
+    if vendor == "AWS Neuron":
+        return next((labels[label] for label in _NEURON if labels.get(label)), "")
+    return ""

@@ -1,0 +1,60 @@
+"""Karpenter and what speaks its labels: AWS' provider, EKS Auto Mode, Azure's node auto-provisioning.
+
+Source: kubernetes-sigs/karpenter, pkg/apis/v1/labels.go; aws/karpenter-provider-aws and
+Azure/karpenter-provider-azure, their labels.go. Counts and memory are those of the provider's list of
+machines: a promise and a nominal figure, not what a driver found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gemma_operator.hardware.cards import Cards
+from gemma_operator.hardware.facts import NOTHING, Facts, Membership, number
+from gemma_operator.hardware.records import PoolSource
+
+NODEPOOL: Final = "karpenter.sh/nodepool"
+CAPACITY_TYPE: Final = "karpenter.sh/capacity-type"
+
+#: Before v1beta1 a NodePool was a Provisioner.
+_POOL_LABELS = (NODEPOOL, "karpenter.sh/provisioner-name")
+_GPU_PREFIXES = (
+    "karpenter.k8s.aws/instance-gpu-",
+    "eks.amazonaws.com/instance-gpu-",
+    "karpenter.azure.com/sku-gpu-",
+)
+_GPU_KEYS = ("name", "memory", "count")
+_CAPACITY = {"spot": True, "on-demand": False, "reserved": False}
+
+
+def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
+    """The card by its short name; AMD's, where the manufacturer says so, is nothing of `nvidia.com`."""
+    if not resource.startswith("nvidia.com/"):
+        return NOTHING
+    printed = (prefix for prefix in _GPU_PREFIXES if any(f"{prefix}{key}" in labels for key in _GPU_KEYS))
+    prefix = next(printed, None)
+    if prefix is None:
+        return NOTHING
+    name = labels.get(f"{prefix}name", "")
+    nominal_mib = number(labels, f"{prefix}memory")
+    card = cards.of_cloud_name(name, nominal_mib=nominal_mib) if name else None
+    return Facts(
+        product=name,
+        card=card.name if card else "",
+        nominal_mib=nominal_mib,
+        promised=number(labels, f"{prefix}count"),
+    )
+
+
+def membership(labels: Mapping[str, str]) -> Membership | None:
+    """The NodePool; an empty value is no pool."""
+    for label in _POOL_LABELS:
+        if name := labels.get(label):
+            return Membership(source=PoolSource.KARPENTER_NODEPOOL, name=name, label=label)
+    return None
+
+
+def spot(labels: Mapping[str, str]) -> bool | None:
+    """`karpenter.sh/capacity-type`."""
+    return _CAPACITY.get(labels.get(CAPACITY_TYPE, ""))
