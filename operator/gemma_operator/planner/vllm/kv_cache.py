@@ -8,8 +8,8 @@ whole request.
 Source: vLLM, v1/core/kv_cache_utils.py (unify_kv_cache_spec_page_size,
 _get_kv_cache_groups_uniform_page_size, _check_enough_kv_cache_memory,
 get_max_concurrency_for_kv_cache_config), v1/kv_cache_interface.py (SlidingWindowSpec), config/vllm.py
-(max_in_flight_tokens). Equal to the planners of 0.19.1 to 0.33.0 on every row of
-tests/data/vllm-versions; what differs between versions is catalog data (engines.yaml, `rules`).
+(max_in_flight_tokens). Equal to the planners of 0.19.1 to 0.33.0 on every row of tests/data/vllm-versions;
+what differs between versions is catalog data (engines.yaml, `rules`).
 
 All bytes are on each GPU. Memory that is available (weights, overhead) is not looked at here.
 """

@@ -1,7 +1,7 @@
 """Which rules an engine's version has.
 
-A version is `MAJOR.MINOR[.PATCH]`; `0.32` is `0.32.0`. A suffix (`0.27.2rc1`) is the version it leads to.
-A version older than the oldest rule gets that one; whether a version was run at all is `is_known`.
+A version is `MAJOR.MINOR[.PATCH]`; `0.32` is `0.32.0`. A suffix (`0.27.2rc1`) is the version it leads to. A
+version older than the oldest rule gets that one; whether a version was run at all is `is_known`.
 """
 
 from __future__ import annotations

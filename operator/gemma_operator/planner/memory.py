@@ -1,0 +1,66 @@
+"""What a device offers: how much of it the engine sees, and how much of that it may use.
+
+A card's memory as the driver says it is not what torch sees: the catalog has torch's figure where a log
+gave it, else a stated margin is taken off. A MIG slice is a small card. A time-sliced card is seen whole by
+every client, so the engine's share of it must shrink with the number of clients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gemma_operator.catalog.records import Accelerator, Engine
+from gemma_operator.hardware.records import PoolShape, Sharing
+from gemma_operator.planner.vllm import versions
+
+MIB: Final = 1024**2
+#: A node's figure that differs from the catalog's by more is another card, or a part of one (a T4 is 6.3 % under).
+TOLERANCE_PERCENT: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device as the engine meets it."""
+
+    visible_mib: int
+    utilization_percent: int
+
+    @property
+    def usable_bytes(self) -> int:
+        """What the engine takes: utilization × what torch sees."""
+        return self.visible_mib * MIB * self.utilization_percent // 100
+
+
+def device(
+    shape: PoolShape, accelerator: Accelerator | None, engine: Engine, *, version: str
+) -> Device | None:
+    """The device of a pool; None where nothing tells its memory."""
+    percent = versions.rules(engine, version).utilization_percent
+    if accelerator is not None and accelerator.utilization_percent is not None:
+        percent = accelerator.utilization_percent
+    clients = shape.clients_per_device if shape.sharing is Sharing.TIME_SLICING else 1
+    reported = _reported_mib(shape, accelerator, clients)
+    if reported is None:
+        return None
+    visible = _visible_mib(shape, accelerator, reported, engine.overhead.invisible_mib)
+    return Device(visible_mib=visible, utilization_percent=percent // max(1, clients))
+
+
+def _reported_mib(shape: PoolShape, accelerator: Accelerator | None, clients: int) -> int | None:
+    """What the driver says of the device that the engine sees: a time-sliced one is seen whole."""
+    if shape.memory_mib is not None:
+        return shape.memory_mib * clients
+    if accelerator is None or shape.sharing not in (Sharing.NONE, Sharing.TIME_SLICING):
+        return None
+    return accelerator.memory_mib or accelerator.visible_mib
+
+
+def _visible_mib(shape: PoolShape, accelerator: Accelerator | None, reported: int, invisible: int) -> int:
+    whole = shape.sharing in (Sharing.NONE, Sharing.TIME_SLICING)
+    if accelerator is not None and accelerator.visible_mib is not None and whole:
+        nominal = accelerator.memory_mib or accelerator.visible_mib
+        if abs(reported - nominal) * 100 <= nominal * TOLERANCE_PERCENT:
+            # Never more than the node itself reports, whatever the catalog's card had.
+            return min(accelerator.visible_mib, reported)
+    return max(0, reported - invisible)

@@ -1,0 +1,50 @@
+"""How many bytes of weights each GPU holds after loading, from parameter counts by class of module.
+
+`load = sum of parameters times bytes + positions + copies`. Under tensor parallelism the linears and the
+embeddings are shared out; towers, norms, the router and the tables of positions are on every GPU (vLLM
+model_executor/models/gemma4_mm.py builds the towers with AutoModel.from_config on each rank). KV heads that
+are too few to share are not modelled: at most 30 MB a GPU. What shows that it is right:
+tests/data/reported-loads.csv.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gemma_operator.catalog.records import Checkpoint, Variant
+
+BF16_BYTES: Final = 2.0
+#: Classes that tensor parallelism shares out; every other one is on each GPU.
+SHARED_OUT: Final = frozenset({"attention", "mlp", "experts", "embedding", "perLayerEmbedding"})
+TOWERS: Final = "towers"
+GIB: Final = 1024**3
+
+
+def loaded_bytes(variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool) -> int:
+    """Bytes of weights on each GPU. `text_only` leaves the towers out (`--language-model-only`)."""
+    total = 0.0
+    for module, parameters in variant.parameters.items():
+        if text_only and module == TOWERS:
+            continue
+        shares = tensor_parallel if module in SHARED_OUT else 1
+        total += parameters * checkpoint.bytes_per_parameter.get(module, BF16_BYTES) / shares
+    copies = variant.key_as_value_parameters / min(tensor_parallel, variant.full.kv_heads)
+    total += copies * checkpoint.bytes_per_parameter.get("attention", BF16_BYTES)
+    return int(total) + _positions_bytes(variant)
+
+
+def disk_bytes(variant: Variant, checkpoint: Checkpoint) -> int:
+    """Bytes of the checkpoint's files, as the hub lists them or else as its parameters make them."""
+    if checkpoint.disk_gib is not None:
+        return int(checkpoint.disk_gib * GIB)
+    return int(
+        sum(
+            parameters * checkpoint.bytes_per_parameter.get(module, BF16_BYTES)
+            for module, parameters in variant.parameters.items()
+        )
+    )
+
+
+def _positions_bytes(variant: Variant) -> int:
+    """Cosines and sines for every position of the model's own context, whatever is served of it."""
+    return int(variant.max_context_tokens * variant.rope_dims * BF16_BYTES)

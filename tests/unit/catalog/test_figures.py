@@ -1,0 +1,211 @@
+"""Every figure of the packaged catalog, held against what it was derived from or against a second copy."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from gemma_operator.catalog.loader import packaged
+
+DATA = Path(__file__).parents[2] / "data"
+
+#: Totals that the Hugging Face API gives for the repositories (safetensors.total).
+TOTALS = {
+    "E2B": 5_123_178_051,
+    "E4B": 7_996_156_490,
+    "12B": 11_959_730_224,
+    "26B-A4B": 25_805_936_206,
+    "31B": 31_273_088_876,
+}
+#: hidden size, sliding and full layers (all of them, not only those that own a KV cache), K equal to V on
+#: full layers, and MLP width × layers: transformers 5.24.0, the repositories' config.json.
+SHAPES = {
+    "E2B": (1536, 28, 7, False, 6144 * 15 + 12288 * 20),
+    "E4B": (2560, 35, 7, False, 10240 * 42),
+    "12B": (3840, 40, 8, True, 15360 * 48),
+    "26B-A4B": (2816, 25, 5, True, 2112 * 30),
+    "31B": (5376, 50, 10, True, 21504 * 60),
+}
+VOCABULARY = 262_144
+
+
+def table(name):
+    with (DATA / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def or_none(text):
+    return int(text) if text else None
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_parameters_add_up_to_what_the_hub_says(name):
+    assert sum(packaged().variants[name].parameters.values()) == TOTALS[name]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_parameters_follow_from_the_shape(name):
+    hidden, sliding, full, k_is_v, mlp_width = SHAPES[name]
+    variant = packaged().variants[name]
+    attention = sum(
+        layers * hidden * heads.head_dim * (2 * variant.query_heads + kv * heads.kv_heads)
+        for layers, heads, kv in ((sliding, variant.sliding, 2), (full, variant.full, 1 if k_is_v else 2))
+    )
+    assert variant.parameters["attention"] == attention
+    assert variant.parameters["mlp"] == 3 * hidden * mlp_width
+    assert variant.parameters["embedding"] == VOCABULARY * hidden
+    copied = full * hidden * variant.full.kv_heads * variant.full.head_dim if k_is_v else 0
+    assert variant.key_as_value_parameters == copied
+    assert variant.rope_dims == variant.sliding.head_dim + variant.full.head_dim == 768
+
+
+def test_edge_sizes_have_embeddings_a_layer_and_26b_has_experts():
+    variants = packaged().variants
+    assert variants["E2B"].parameters["perLayerEmbedding"] == VOCABULARY * 35 * 256
+    assert variants["E4B"].parameters["perLayerEmbedding"] == VOCABULARY * 42 * 256
+    assert variants["26B-A4B"].parameters["experts"] == 128 * 3 * 2816 * 704 * 30
+    # 20 and 18 layers of them use the KV cache of a layer below.
+    assert (variants["E2B"].sliding.layers + variants["E2B"].full.layers) == 35 - 20
+    assert (variants["E4B"].sliding.layers + variants["E4B"].full.layers) == 42 - 18
+
+
+def test_contexts_modalities_and_whole_items():
+    variants = packaged().variants
+    assert {name: v.max_context_tokens for name, v in variants.items()} == {
+        "E2B": 131072,
+        "E4B": 131072,
+        "12B": 262144,
+        "26B-A4B": 262144,
+        "31B": 262144,
+    }
+    assert {name for name, v in variants.items() if "audio" in v.modalities} == {"E2B", "E4B", "12B"}
+    assert all({"text", "image", "video"} <= v.modalities for v in variants.values())
+    assert {name for name, v in variants.items() if v.takes_items_whole} == {"12B", "26B-A4B", "31B"}
+    assert all(v.largest_item_tokens == {"image": 1120, "video": 32 * 78} for v in variants.values())
+
+
+def test_activations_of_1024_tokens():
+    assert {n: dict(v.forward_gib_per_1024_tokens) for n, v in packaged().variants.items()} == {
+        "E2B": {"default": 0.099},
+        "E4B": {"default": 0.098},
+        "12B": {"default": 0.117},
+        "26B-A4B": {"default": 0.11, "nvfp4": 0.245},
+        "31B": {"default": 0.164},
+    }
+
+
+@pytest.mark.parametrize("row", table("accelerators.csv"), ids=lambda row: row["name"])
+def test_an_accelerator_is_what_its_driver_says(row):
+    card = packaged().accelerators[row["name"]]
+    capability = tuple(map(int, row["compute_capability"].split("."))) if row["compute_capability"] else None
+    assert (card.memory_mib, card.visible_mib, card.compute_capability, card.utilization_percent) == (
+        or_none(row["memory_mib"]),
+        or_none(row["visible_mib"]),
+        capability,
+        or_none(row["utilization_percent"]),
+    )
+    assert bool(card.refused) == (row["refused"] == "yes")
+
+
+def test_no_accelerator_is_left_out_of_the_table():
+    assert set(packaged().accelerators) == {row["name"] for row in table("accelerators.csv")}
+
+
+def test_torch_never_sees_more_than_the_driver():
+    cards = [c for c in packaged().accelerators.values() if c.visible_mib and c.memory_mib]
+    assert len(cards) >= 10
+    assert all(0 < card.memory_mib - card.visible_mib < 1024 for card in cards)
+
+
+def test_a_name_that_a_cloud_or_a_driver_gives_means_one_card():
+    names = [n.lower() for c in packaged().accelerators.values() for n in (*c.products, *c.cloud_names)]
+    doubles = {name for name in names if names.count(name) > 1}
+    assert doubles == set()
+    assert "a100" not in names  # 40 or 80 GB
+
+
+@pytest.mark.parametrize("row", table("machine-types.csv"), ids=lambda row: row["name"])
+def test_a_machine_has_its_accelerators(row):
+    machine = packaged().machine_types[row["name"]]
+    assert (machine.accelerator, machine.accelerators, machine.memory_mib) == (
+        row["accelerator"],
+        int(row["accelerators"]),
+        or_none(row["memory_mib"]),
+    )
+
+
+def test_no_machine_is_left_out_of_the_table():
+    assert set(packaged().machine_types) == {row["name"] for row in table("machine-types.csv")}
+
+
+def test_checkpoints_lie_where_they_lie():
+    linears = {"attention", "mlp"}
+    assert {
+        c.name: (c.repo, c.tuning, c.tensor_parallel, dict(c.bytes_per_parameter))
+        for c in packaged().checkpoints
+    } == {
+        **{
+            f"gemma-4-{size.lower()}-{'it-' if tuning == 'Instruct' else ''}bf16": (
+                f"google/gemma-4-{size}{'-it' if tuning == 'Instruct' else ''}",
+                tuning,
+                (1, 2, 4, 8),
+                {},
+            )
+            for size in TOTALS
+            for tuning in ("Instruct", "Base")
+        },
+        **{
+            f"gemma-4-{size.lower()}-it-fp8-dynamic": (
+                f"RedHatAI/gemma-4-{size}-it-FP8-dynamic",
+                "Instruct",
+                (1, 2) if size == "26B-A4B" else (1, 2, 4, 8),
+                dict.fromkeys({*linears, *({"experts"} if size == "26B-A4B" else ())}, 1.0),
+            )
+            for size in ("31B", "26B-A4B", "E4B", "E2B")
+        },
+        **{
+            f"gemma-4-{size.lower()}-it-qat-w4a16-ct": (
+                f"google/gemma-4-{size}-it-qat-w4a16-ct",
+                "Instruct",
+                (1, 2, 4, 8),
+                dict.fromkeys(linears, 0.5625),
+            )
+            for size in ("31B", "12B", "E4B", "E2B")
+        },
+        "gemma-4-26b-a4b-it-awq-4bit": (
+            "cyankiwi/gemma-4-26B-A4B-it-AWQ-4bit",
+            "Instruct",
+            (1, 2),
+            dict.fromkeys({*linears, "experts"}, 0.5625),
+        ),
+        "gemma-4-31b-it-nvfp4": ("nvidia/Gemma-4-31B-IT-NVFP4", "Instruct", (1, 2, 4, 8), {"mlp": 0.5625}),
+        "gemma-4-26b-a4b-it-nvfp4": ("nvidia/Gemma-4-26B-A4B-NVFP4", "Instruct", (1, 2), {"experts": 0.5625}),
+    }
+
+
+def test_checkpoints_are_free_and_say_which_engine_and_card_they_need():
+    for checkpoint in packaged().checkpoints:
+        assert (checkpoint.licence, checkpoint.gated) == ("apache-2.0", False)
+        assert checkpoint.minimum_engine_version == ("0.23.0" if checkpoint.variant == "12B" else "0.19.1")
+        assert checkpoint.minimum_compute_capability == (8, 0)
+        assert checkpoint.source.startswith("https://huggingface.co/" + checkpoint.repo)
+
+
+def test_the_engine_of_0_32():
+    engine = packaged().engines["VLLM"]
+    assert (engine.default_version, engine.images) == ("0.32", {"0.32": "vllm/vllm-openai:v0.32.0"})
+    assert (engine.block_size, engine.items_per_prompt, engine.minimum_driver_major) == (16, 999, 580)
+    assert engine.small_accelerators == {"nvidia-a100-40gb", "nvidia-a100-80gb"}
+    host = engine.replica
+    assert (host.cpu_millis, host.cpu_millis_per_accelerator) == (2000, 1000)
+    assert (host.memory_mib, host.memory_mib_per_accelerator, host.ephemeral_mib) == (8192, 4096, 20480)
+    assert len(engine.known_versions) == 18
+
+
+def test_overhead_is_the_provisional_rule():
+    model = packaged().engines["VLLM"].overhead
+    assert model.provisional
+    assert (model.base_gib, model.base_parallel_gib, model.sampler_mib_per_sequence) == (0.25, 0.6, 3.75)
+    assert (model.graphs_few_sequences, model.graphs_few_gib) == (4, 0.26)
+    assert (model.graphs_gib, model.graphs_parallel_gib) == (0.83, 0.96)
+    assert (model.band_gib, model.invisible_mib) == (1.0, 768)
