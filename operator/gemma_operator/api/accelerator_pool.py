@@ -40,9 +40,8 @@ class AcceleratorPoolSpec(ApiModel):
     accelerator_memory_mib: Annotated[Int, Field(ge=1024, le=4194304)] | None = Field(
         default=None,
         alias="acceleratorMemoryMiB",
-        description="Memory of one accelerator in MiB, as its driver reports it. May be left out for "
-        "a catalog "
-        "name.",
+        description="Memory of one accelerator in MiB, as its driver reports it. May be left out for a "
+        "catalog name.",
     )
     compute_capability: (
         Annotated[str, StringConstraints(pattern=r"^[0-9]{1,2}\.[0-9]$", max_length=4)] | None

@@ -34,8 +34,8 @@ def _audio_has_a_variant(spec: "GemmaDeploymentSpec") -> bool:
 def _belongs_to_kubernetes(cel_presence: str, *, path: str, attribute: str) -> Rule:
     return Rule(
         cel=f"{_IN_CLUSTER} || !({cel_presence})",
-        message=f"{path} belongs to Kubernetes, but placement.backends lists Vertex alone: remove {path}, or "
-        "list Kubernetes",
+        message=f"{path} belongs to Kubernetes, but placement.backends lists Vertex alone: remove {path}, "
+        "or list Kubernetes",
         field_path=f".{path}",
         holds=lambda spec: spec.in_cluster or not spec.writes(attribute),
         reason="FieldValueForbidden",
@@ -48,8 +48,7 @@ class GemmaDeploymentSpec(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="!has(self.model) || !has(self.model.tuning) || self.model.tuning != 'Base' || "
-            "!has(self.serving)"
-            " || !has(self.serving.toolCalling) || self.serving.toolCalling != 'Enabled'",
+            "!has(self.serving) || !has(self.serving.toolCalling) || self.serving.toolCalling != 'Enabled'",
             message="toolCalling: Enabled needs model.tuning: Instruct; the base model cannot call tools: "
             "remove toolCalling, or choose Instruct",
             field_path=".serving.toolCalling",
@@ -59,20 +58,19 @@ class GemmaDeploymentSpec(ApiModel):
         ),
         Rule(
             cel=f"{_NO_VARIANTS} || self.model.variants.exists(v, !(v in ['E4B', 'E2B'])) || "
-            "!has(self.serving)"
-            " || !has(self.serving.contextLength) || self.serving.contextLength <= "
+            "!has(self.serving) || !has(self.serving.contextLength) || self.serving.contextLength <= "
             f"{MAX_EDGE_CONTEXT_LENGTH}",
             message=f"contextLength must not be above {MAX_EDGE_CONTEXT_LENGTH} when only E4B and E2B are "
-            "allowed: "
-            "lower it, or allow a larger variant in model.variants",
+            "allowed: lower it, or allow a larger variant in model.variants",
             field_path=".serving.contextLength",
             holds=_edge_context_fits,
         ),
         Rule(
-            cel="!has(self.serving) || !has(self.serving.modalities) || !('audio' in self.serving.modalities)"
-            f" || {_NO_VARIANTS} || self.model.variants.exists(v, v in ['12B', 'E4B', 'E2B'])",
-            message="modality audio needs 12B, E4B or E2B: add one of them to model.variants, or "
-            "remove audio",
+            cel="!has(self.serving) || !has(self.serving.modalities) || !('audio' in "
+            f"self.serving.modalities) || {_NO_VARIANTS} || self.model.variants.exists(v, v in ['12B', "
+            "'E4B', 'E2B'])",
+            message="modality audio needs 12B, E4B or E2B: add one of them to model.variants, or remove "
+            "audio",
             field_path=".serving.modalities",
             holds=_audio_has_a_variant,
         ),
@@ -99,10 +97,9 @@ class GemmaDeploymentSpec(ApiModel):
         ),
         Rule(
             cel="!has(self.autoscaling) || !has(self.autoscaling.minReplicas) || "
-            "self.autoscaling.minReplicas > 0"
-            f" || !{_IN_CLUSTER} || has(self.autoscaling.wakeSource)",
-            message="minReplicas 0 needs autoscaling.wakeSource for the Kubernetes backend: add it, or write "
-            "minReplicas: 1",
+            f"self.autoscaling.minReplicas > 0 || !{_IN_CLUSTER} || has(self.autoscaling.wakeSource)",
+            message="minReplicas 0 needs autoscaling.wakeSource for the Kubernetes backend: add it, or "
+            "write minReplicas: 1",
             field_path=".autoscaling.minReplicas",
             holds=lambda spec: (
                 spec.autoscaling is None
@@ -113,8 +110,8 @@ class GemmaDeploymentSpec(ApiModel):
         ),
         Rule(
             cel="!has(self.autoscaling) || !has(self.autoscaling.minReplicas) || "
-            "self.autoscaling.minReplicas > 0"
-            f" || !{_ON_VERTEX} || (has(self.vertex) && has(self.vertex.scaleToZero))",
+            f"self.autoscaling.minReplicas > 0 || !{_ON_VERTEX} || (has(self.vertex) && "
+            "has(self.vertex.scaleToZero))",
             message="minReplicas 0 needs vertex.scaleToZero for the Vertex backend: add it, or write "
             "minReplicas: 1",
             field_path=".autoscaling.minReplicas",
@@ -156,8 +153,8 @@ class GemmaDeploymentSpec(ApiModel):
     rollout: RolloutSpec = Field(default=RolloutSpec(), description="How one generation follows another.")
     suspend: Annotated[Bool, Field(json_schema_extra={"x-crd-default": False})] = Field(
         default=False,
-        description="true: planned and shown, nothing made; what runs is drained and removed, the "
-        "plan is kept.",
+        description="true: planned and shown, nothing made; what runs is drained and removed, the plan is "
+        "kept.",
     )
 
     @property
@@ -192,12 +189,10 @@ class GemmaDeployment(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="!has(self.spec.model) || !has(self.spec.model.adapters) || "
-            "self.spec.model.adapters.all(a, a.name != "
-            "(has(self.spec.serving) && has(self.spec.serving.modelName) ? "
-            "self.spec.serving.modelName : self.metadata.name))",
+            "self.spec.model.adapters.all(a, a.name != (has(self.spec.serving) && "
+            "has(self.spec.serving.modelName) ? self.spec.serving.modelName : self.metadata.name))",
             message="an adapter must not have the name that the model itself is served under "
-            "(serving.modelName, else "
-            "metadata.name): rename the adapter",
+            "(serving.modelName, else metadata.name): rename the adapter",
             field_path=".spec.model.adapters",
             holds=lambda deployment: (
                 deployment.model_name not in {a.name for a in deployment.spec.model.adapters}

@@ -71,8 +71,8 @@ class Toleration(ApiModel):
         ),
         Rule(
             cel="!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
-            message="a toleration with operator Exists takes no value: remove value, or write "
-            "operator: Equal",
+            message="a toleration with operator Exists takes no value: remove value, or write operator: "
+            "Equal",
             field_path=".value",
             holds=lambda toleration: (
                 toleration.operator is not TolerationOperator.EXISTS or not toleration.value
@@ -119,14 +119,12 @@ class HardwareSpec(ApiModel):
     pools: Annotated[tuple[PoolName, ...], list_set(), Field(max_length=32)] = Field(
         default=(),
         description="Node pools that may be used, as name or source/name (gke-nodepool/l4, "
-        "accelerator-pool/h100, ...). "
-        "A name selects every pool of that name. Absent or empty: all.",
+        "accelerator-pool/h100, ...). A name selects every pool of that name. Absent or empty: all.",
     )
     accelerators: Annotated[tuple[CatalogName, ...], list_set(), Field(max_length=32)] = Field(
         default=(),
-        description="Accelerators that may be used, by catalog name (nvidia-l4, nvidia-h100-80gb, "
-        "...). Absent "
-        "or empty: all.",
+        description="Accelerators that may be used, by catalog name (nvidia-l4, nvidia-h100-80gb, ...). "
+        "Absent or empty: all.",
     )
     max_accelerators_per_replica: Annotated[Int, Field(ge=1, le=8)] = Field(
         default=8,
@@ -139,8 +137,7 @@ class HardwareSpec(ApiModel):
     shared_accelerators: SharedAccelerators = Field(
         default=SharedAccelerators.FORBIDDEN,
         description="Whether time-sliced or MPS-shared GPUs may be used. A MIG slice is a whole device and "
-        "always may. "
-        "Default: Forbidden.",
+        "always may. Default: Forbidden.",
     )
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(
         default={}, description="Labels that a node must have before pools are formed of what is left."

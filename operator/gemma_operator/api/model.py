@@ -145,10 +145,9 @@ class WeightsSource(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="[has(self.huggingFace), has(self.persistentVolumeClaim), has(self.image), "
-            "has(self.objectStore)]"
-            ".filter(present, present).size() == 1",
-            message="source must have exactly one of huggingFace, persistentVolumeClaim, image, objectStore: "
-            "keep one",
+            "has(self.objectStore)].filter(present, present).size() == 1",
+            message="source must have exactly one of huggingFace, persistentVolumeClaim, image, "
+            "objectStore: keep one",
             field_path="",
             holds=lambda source: sum(getattr(source, member) is not None for member in SOURCE_MEMBERS) == 1,
         ),
@@ -193,8 +192,7 @@ class ModelSpec(ApiModel):
         ),
         Rule(
             cel="!has(self.source) || (has(self.precisions) && self.precisions.size() == 1)",
-            message="source needs exactly one precision: name the one that its weights are stored in in "
-            "model.precisions",
+            message="source needs exactly one precision: name the one of its weights in model.precisions",
             field_path=".precisions",
             holds=lambda model: model.source is None or len(model.precisions) == 1,
         ),
@@ -210,28 +208,26 @@ class ModelSpec(ApiModel):
 
     variants: Annotated[tuple[Variant, ...], list_atomic(), Field(min_length=1, max_length=5)] = Field(
         default=tuple(Variant),
-        description="Sizes that may be served, the preferred one first. Default: all, largest first.",
+        description="Sizes that may be served, the preferred one first: 31B, 26B-A4B, 12B, E4B, E2B. "
+        "Default: all, in this order.",
     )
     precisions: Annotated[tuple[Precision, ...], list_atomic(), Field(min_length=1, max_length=4)] = Field(
         default=tuple(Precision),
-        description="Weight precisions that may be served, the preferred one first. Default: all, "
-        "bf16 first. "
-        "Write only bf16 to insist on unquantised weights.",
+        description="Weight precisions that may be served, the preferred one first: bf16, fp8, nvfp4, w4a16. "
+        "Default: all, in this order. Write only bf16 to insist on unquantised weights.",
     )
     tuning: Tuning = Field(
         default=Tuning.INSTRUCT,
-        description="Instruct (default) is the chat model. Base is the pretrained one, which cannot "
-        "call tools.",
+        description="Instruct (default) is the chat model. Base is the pretrained one, which cannot call "
+        "tools.",
     )
     source: WeightsSource | None = Field(
         default=None,
-        description="Weights of your own instead of the published checkpoint: a fine-tune of exactly "
-        "one variant "
-        "in "
-        "exactly one precision. Exactly one member.",
+        description="Weights of your own instead of the published checkpoint: a fine-tune of exactly one "
+        "variant in exactly one precision. Exactly one member.",
     )
     adapters: Annotated[tuple[Adapter, ...], list_map(key="name"), Field(max_length=16)] = Field(
         default=(),
-        description="LoRA adapters served beside the model, each under its own name. Needs exactly "
-        "one variant.",
+        description="LoRA adapters served beside the model, each under its own name. Needs exactly one "
+        "variant.",
     )

@@ -23,14 +23,13 @@ class PlacementSpec(ApiModel):
 
     backends: Annotated[tuple[Backend, ...], list_atomic(), Field(min_length=1, max_length=2)] = Field(
         default=(Backend.KUBERNETES,),
-        description="Kubernetes and Vertex, the preferred one first. The next one is used only when nothing "
-        "feasible "
-        "is left on the first, or its capacity wait is over. Default: Kubernetes.",
+        description="Kubernetes and Vertex, the preferred one first. The next one is used only when "
+        "nothing feasible is left on the first, or its capacity wait is over. Default: Kubernetes.",
     )
     capacity_timeout_seconds: Annotated[Int, Field(ge=0, le=604800)] = Field(
         default=0,
-        description="How long to wait for capacity before the next candidate is taken. 0 (default): "
-        "for ever.",
+        description="How long to wait for capacity before the next candidate is taken. 0 (default): for "
+        "ever.",
     )
 
 
@@ -60,8 +59,7 @@ class WeightsCache(ApiModel):
     type: CacheType = Field(
         default=CacheType.NONE,
         description="None (default): each pod downloads. PersistentVolumeClaim: a claim of the own "
-        "namespace. "
-        "Node: a folder of the node.",
+        "namespace. Node: a folder of the node.",
     )
     claim_name: DnsSubdomain | None = Field(
         default=None, description="The claim, if and only if type is PersistentVolumeClaim."

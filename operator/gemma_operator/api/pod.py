@@ -54,8 +54,7 @@ class PodSpec(ApiModel):
             cel=f"!has(self.labels) || self.labels.all(k, !k.startsWith('{PREFIX}') && !(k in "
             f"[{_RESERVED_CEL}]))",
             message=f"labels must not hold keys that the operator selects by ({PREFIX}*, "
-            "app.kubernetes.io/name, "
-            "instance, component, managed-by): use another key",
+            "app.kubernetes.io/name, instance, component, managed-by): use another key",
             field_path=".labels",
             holds=lambda pod: _free_labels(pod) or KUEUE_QUEUE_LABEL in pod.labels,
             reason="FieldValueForbidden",

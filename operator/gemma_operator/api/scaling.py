@@ -30,8 +30,8 @@ class AutoscalingSpec(ApiModel):
 
     min_replicas: Annotated[Int, Field(ge=0, le=1000)] = Field(
         default=1,
-        description="Lower bound. 0 needs wakeSource (Kubernetes) or vertex.scaleToZero (Vertex). "
-        "Default: 1.",
+        description="Lower bound. 0 needs wakeSource (Kubernetes) or vertex.scaleToZero (Vertex). Default: "
+        "1.",
     )
     max_replicas: Annotated[Int, Field(ge=1, le=1000)] = Field(description="Upper bound.")
     waiting_requests_per_replica: Annotated[Int, Field(ge=1, le=100000)] | None = Field(
@@ -62,9 +62,8 @@ class RolloutSpec(ApiModel):
 
     strategy: RolloutStrategy = Field(
         default=RolloutStrategy.AUTO,
-        description="Auto (default): Surge where a spare replica's GPUs are free, else one replica "
-        "goes before "
-        "the next comes.",
+        description="Auto (default): Surge where a spare replica's GPUs are free, else one replica goes "
+        "before the next comes.",
     )
     drain_seconds: Annotated[Int, Field(ge=0, le=3600)] | None = Field(
         default=None,

@@ -90,8 +90,8 @@ class EngineSpec(ApiModel):
         ),
         Rule(
             cel=OWNED_ARGUMENT_CEL,
-            message="extraArgs must not hold a flag that the plan sets, a beginning of one, or a short flag: "
-            "remove it and use the field for it (contextLength, concurrency, kvCachePrecision, ...), "
+            message="extraArgs must not hold a flag that the plan sets, a beginning of one, or a short "
+            "flag: remove it and use the field for it (contextLength, concurrency, kvCachePrecision, ...), "
             "or write the long form",
             field_path=".extraArgs",
             holds=lambda engine: not any(is_owned_argument(item) for item in engine.extra_args),
@@ -122,9 +122,8 @@ class EngineSpec(ApiModel):
         tuple[Annotated[str, StringConstraints(max_length=4096)], ...], list_atomic(), Field(max_length=64)
     ] = Field(
         default=(),
-        description="Further arguments of the engine, one word an item, long flags only. Flags that the plan "
-        "sets are "
-        "refused; flags that the operator does not know mark the plan unverified.",
+        description="Further arguments of the engine, one word an item, long flags only. Flags that the "
+        "plan sets are refused; flags that the operator does not know mark the plan unverified.",
     )
     env: Annotated[tuple[EnvVar, ...], list_map(key="name"), Field(max_length=64)] = Field(
         default=(),
@@ -146,26 +145,22 @@ class ServingSpec(ApiModel):
     ) = Field(
         default=None,
         description="What clients send as `model`. Default: the object's name. Stays when a re-plan "
-        "changes the "
-        "variant.",
+        "changes the variant.",
     )
     context_length: Annotated[Int, Field(ge=256, le=MAX_CONTEXT_LENGTH)] | None = Field(
         default=None,
-        description="Tokens in one request, prompt and answer together. Absent: 32768, else 16384, "
-        "else 8192, "
-        "the first that fits.",
+        description="Tokens in one request, prompt and answer together. Absent: 32768, else 16384, else "
+        "8192, the first that fits.",
     )
     concurrency: Annotated[Int, Field(ge=1, le=4096)] = Field(
         default=1,
-        description="How many requests of contextLength tokens one replica holds at once. Shorter "
-        "requests fit "
-        "more. Default: 1.",
+        description="How many requests of contextLength tokens one replica holds at once. Shorter requests "
+        "fit more. Default: 1.",
     )
     modalities: Annotated[tuple[Modality, ...], list_set(), Field(max_length=4)] = Field(
         default=(Modality.TEXT, Modality.IMAGE),
-        description="What requests may carry; text is always implied. Default: text and image. Audio "
-        "needs 12B, "
-        "E4B or E2B.",
+        description="What requests may carry: text, image, video, audio. Text is always implied. Default: "
+        "text and image. Audio needs 12B, E4B or E2B.",
     )
     tool_calling: ToolCalling | None = Field(
         default=None,
@@ -173,9 +168,8 @@ class ServingSpec(ApiModel):
     )
     thinking: Thinking = Field(
         default=Thinking.ON_REQUEST,
-        description="OnRequest (default): clients switch thinking on. Default: on unless a client "
-        "switches it "
-        "off. Disabled: never.",
+        description="OnRequest (default): off until a client asks for it. Default: on until a client "
+        "switches it off. Disabled: never.",
     )
     speculative_decoding: SpeculativeDecoding = Field(
         default=SpeculativeDecoding.AUTO,
@@ -189,8 +183,7 @@ class ServingSpec(ApiModel):
     startup_timeout_seconds: Annotated[Int, Field(ge=60, le=86400)] | None = Field(
         default=None,
         description="How long one replica may take to start. Absent: reckoned from the bytes of the "
-        "weights, at "
-        "least 600.",
+        "weights, at least 600.",
     )
 
     @property

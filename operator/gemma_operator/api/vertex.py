@@ -43,8 +43,8 @@ class VertexSpec(ApiModel):
         ),
         Rule(
             cel="self.region == oldSelf.region",
-            message="region cannot be changed while the vertex block stays: make a new GemmaDeployment, then "
-            "delete this one",
+            message="region cannot be changed while the vertex block stays: make a new GemmaDeployment, "
+            "then delete this one",
             field_path=".region",
             holds=None,
         ),
@@ -87,7 +87,6 @@ class VertexSpec(ApiModel):
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.DELETE,
-        description="Delete (default): endpoint and model go with the object. Abandon: they stay and "
-        "are billed "
-        "on.",
+        description="Delete (default): endpoint and model go with the object. Abandon: they stay and are "
+        "billed on.",
     )
