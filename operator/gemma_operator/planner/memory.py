@@ -15,7 +15,8 @@ from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner.vllm import versions
 
 MIB: Final = 1024**2
-#: A node's figure that differs from the catalog's by more is another card, or a part of one (a T4 is 6.3 % under).
+#: A node's figure that differs by more from the catalog's is another card, or a part of one; clouds' and
+#: drivers' figures of one card differ by up to 6.3 % (T4).
 TOLERANCE_PERCENT: Final = 7
 
 
@@ -28,7 +29,7 @@ class Device:
 
     @property
     def usable_bytes(self) -> int:
-        """What the engine takes: utilization × what torch sees."""
+        """What the engine takes: utilization times what torch sees."""
         return self.visible_mib * MIB * self.utilization_percent // 100
 
 
