@@ -159,7 +159,7 @@ def _curl(args: argparse.Namespace) -> int:
         stream=args.no_buffer,
     )
     with contextlib.closing(Sandbox.attach(args.name)) as sandbox:
-        return visit(sandbox, asked, out=sys.stdout.buffer, say=_say)
+        return visit(sandbox, asked, out=sys.stdout.buffer, say=_note)
 
 
 def _body(data: str | None) -> bytes | None:
@@ -175,6 +175,10 @@ def _body(data: str | None) -> bytes | None:
 
 def _say(message: str) -> None:
     print(f"sandbox: {message}", file=sys.stderr, flush=True)
+
+
+def _note(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _bold(text: str) -> str:

@@ -68,17 +68,21 @@ def kill_all(folder: Path, *, limit_seconds: float = 15) -> list[str]:
     With SIGKILL at once: all that they could still write is deleted next, and a graceful API server takes
     longer to go than to start.
     """
-    killed: set[str] = set()
+    killed: set[tuple[str, int]] = set()
     deadline = time.monotonic() + limit_seconds
     while living := find(folder):
         if time.monotonic() > deadline:
             names = ", ".join(f"{process.component} ({process.pid})" for process in living)
             raise SandboxError(f"still alive {limit_seconds:.0f} s after SIGKILL: {names}")
         for process in living:
-            killed.add(process.component)
+            killed.add((process.component, process.pid))
             _kill(process.pid, f"{FOLDER_VARIABLE}={folder}".encode())
         time.sleep(0.02)
-    return sorted(killed)
+    for _, pid in killed:
+        # Those that this very process started stay zombies until they are waited for.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return sorted({component for component, _ in killed})
 
 
 def _pids() -> Iterator[int]:
@@ -116,8 +120,5 @@ def _kill(pid: int, marker: bytes) -> None:
         if marker in _environment(pid):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-            # A child of this very process stays a zombie until it is waited for.
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
     finally:
         os.close(handle)

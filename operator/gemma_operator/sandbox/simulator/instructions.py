@@ -11,8 +11,8 @@ Annotations are read again at every change of the pod, so a fault can be switche
 | `memory-needed-gib`, `memory-available-gib` | 6.11, 5.17 | figures of a memory refusal |
 | `memory-estimated-length` | by their ratio | the context that the refusal says would fit |
 
-Whether memory suffices is decided by whoever writes the annotation, never reckoned: a simulator that asked our
-own planner would always agree with it.
+Whether memory suffices is decided by whoever writes the annotation, never reckoned: a simulator that asked
+our own planner would always agree with it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+from gemma_operator.sandbox import podstatus
+from gemma_operator.sandbox.podstatus import Ending
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+def a_pod():
+    return {
+        "metadata": {"name": "chat-1", "namespace": "team", "uid": "u"},
+        "spec": {"containers": [{"name": "engine"}, {"name": "proxy"}]},
+    }
+
+
+def _conditions(patch):
+    return {entry["type"]: entry for entry in patch["status"]["conditions"]}
+
+
+def test_a_pod_is_ready_only_with_its_engine():
+    patch = podstatus.running(
+        a_pod(), container="engine", started=True, ready=False, restarts=0, since=NOW, now=NOW
+    )
+    by_name = {status["name"]: status for status in patch["status"]["containerStatuses"]}
+    assert by_name["engine"]["ready"] is False
+    assert by_name["proxy"]["ready"] is True
+    assert _conditions(patch)["Ready"]["status"] == "False"
+    assert _conditions(patch)["Ready"]["message"] == "containers with unready status: [engine]"
+
+
+def test_becoming_ready_takes_the_reason_away():
+    patch = podstatus.running(
+        a_pod(), container="engine", started=True, ready=True, restarts=2, since=NOW, now=NOW
+    )
+    ready = _conditions(patch)["Ready"]
+    assert (ready["status"], ready["reason"], ready["message"]) == ("True", None, None)
+    assert patch["status"]["containerStatuses"][0]["restartCount"] == 2
+
+
+def test_a_crashed_container_waits_as_kubelet_says_it():
+    patch = podstatus.ended(
+        a_pod(),
+        container="engine",
+        ending=Ending(1, "Error", "ValueError: no"),
+        restarts=1,
+        since=NOW,
+        now=NOW,
+        waiting="10s",
+    )
+    (status,) = patch["status"]["containerStatuses"]
+    assert status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    assert status["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=engine")
+    assert status["state"]["running"] is None, "a strategic merge would keep the old state beside the new one"
+    assert status["lastState"]["terminated"]["exitCode"] == 1
+    assert status["lastState"]["terminated"]["message"] == "ValueError: no"
+
+
+def test_a_long_log_is_cut_to_its_end():
+    patch = podstatus.ended(
+        a_pod(),
+        container="engine",
+        ending=Ending(1, "Error", "a" * 5000 + "end"),
+        restarts=0,
+        since=NOW,
+        now=NOW,
+        waiting="10s",
+    )
+    message = patch["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"]
+    assert len(message) == podstatus.MESSAGE_BYTES
+    assert message.endswith("end")
