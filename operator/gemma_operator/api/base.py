@@ -25,18 +25,14 @@ class Rule:
 
     cel: str
     message: str
-    field_path: str
+    field_path: str  # below the object that the rule stands on; empty: that object itself
     holds: Callable[[Any], bool] | None  # None: about a change, which only the API server sees
     reason: Reason = "FieldValueInvalid"
 
     def to_validation(self) -> dict[str, str]:
         """As `x-kubernetes-validations` has it."""
-        return {
-            "rule": self.cel,
-            "message": self.message,
-            "fieldPath": self.field_path,
-            "reason": self.reason,
-        }
+        where = {"fieldPath": self.field_path} if self.field_path else {}
+        return {"rule": self.cel, "message": self.message, **where, "reason": self.reason}
 
 
 class ApiModel(BaseModel):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_operator.api import owned
+from gemma_operator.api.implemented import not_implemented_fields
 from gemma_operator.api.parse import parse_deployment, parse_pool, unknown_fields
 from gemma_operator.api.v1alpha1 import AcceleratorPool, GemmaDeployment, Modality, ToolCalling, Variant
 from gemma_operator.errors import InvalidSpec
@@ -52,6 +53,21 @@ def test_an_unknown_field_is_ignored_but_can_be_named(case: Case):
 def test_what_the_server_accepts_is_parsed(case: Case):
     assert parse(case.manifest).metadata.name == case.manifest["metadata"]["name"]
     assert unknown_fields(case.manifest) == ()
+
+
+def test_the_samples_cover_what_people_write():
+    shipped = [parse(case.manifest) for case in samples()]
+
+    assert sum(isinstance(sample, GemmaDeployment) for sample in shipped) >= 8
+    assert sum(isinstance(sample, AcceleratorPool) for sample in shipped) >= 2
+    assert len({(type(sample), sample.metadata.name) for sample in shipped}) == len(shipped)
+
+
+def test_a_sample_uses_nothing_that_is_not_there():
+    for case in samples():
+        sample = parse(case.manifest)
+        if isinstance(sample, GemmaDeployment):
+            assert not_implemented_fields(sample.spec) == (), case.name
 
 
 def test_a_schema_error_says_what_the_field_is_for():
