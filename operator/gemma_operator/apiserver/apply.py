@@ -28,10 +28,12 @@ class Writer:
         self._answers = answers
 
     async def apply(self, manifest: Mapping[str, Any], *, uid: str = "") -> dict[str, Any]:
-        """Applies one object. With `uid` it must be that very one: Conflict where a namesake took its place."""
+        """Applies one object. With `uid` it must be that very one: Conflict where a namesake stands there."""
         if uid:
             manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
-        answer = await self._client.apply(_resource(manifest["kind"]), manifest, field_manager=FIELD_MANAGER)
+        answer = await self._client.apply(
+            _resource(manifest["kind"]), manifest, field_manager=FIELD_MANAGER, force=bool(uid)
+        )
         return self._keep(answer)
 
     async def apply_status(self, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,217 @@
+"""Sends a decision: one apply per child and change, deletes by uid, the status only where it differs.
+
+It knows nothing of GPUs and decides nothing. What the server answered is remembered where it is not what was
+sent (a webhook added something to a field of ours), so that such an object is at rest too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from gemma_operator.api import names
+from gemma_operator.backends.decision import Decision, Event, Manifest, ObjectRef
+from gemma_operator.backends.kubernetes import refusals
+from gemma_operator.backends.kubernetes.ownership import digest, manifest_hash
+from gemma_operator.backends.kubernetes.records import cut_child
+from gemma_operator.backends.kubernetes.snapshot import Child, Snapshot
+from gemma_operator.backends.kubernetes.status_json import status_json
+from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected
+
+logger = logging.getLogger(__name__)
+
+#: Every placed deployment has these; the budget only from two replicas on.
+_ALWAYS = ("ServiceAccount", "Service", "NetworkPolicy", "Deployment")
+_FROM_TWO = "PodDisruptionBudget"
+_NOTE_MAX_LENGTH = 1024  # events.k8s.io/v1
+
+
+class Writer(Protocol):
+    """What is asked of `apiserver.apply.Writer`."""
+
+    async def apply(self, manifest: Mapping[str, Any], *, uid: str = "") -> dict[str, Any]:
+        """With `uid` that very object, by force; without, an object that nobody else holds."""
+        ...
+
+    async def apply_status(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole status, under its own manager."""
+        ...
+
+    async def delete(self, kind: str, *, namespace: str, name: str, uid: str) -> None:
+        """That very object."""
+        ...
+
+    async def read(self, kind: str, *, namespace: str, name: str) -> dict[str, Any]:
+        """Past the caches."""
+        ...
+
+    async def post_event(self, event: Mapping[str, Any]) -> None:
+        """One Event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was written: for logs, metrics and tests."""
+
+    applied: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    status_written: bool = False
+    events: int = 0
+
+    @property
+    def writes(self) -> int:
+        """Requests that changed something, or tried to."""
+        return len(self.applied) + len(self.deleted) + int(self.status_written) + self.events
+
+
+class Answers:
+    """uid → (hash of what was sent last, hash of what stood after it), only where the two differ."""
+
+    def __init__(self) -> None:
+        self._different: dict[str, tuple[str, str]] = {}
+
+    def note(self, uid: str, *, sent: str, stood: str) -> None:
+        """The server's answer to a write."""
+        if sent == stood:
+            self._different.pop(uid, None)
+        else:
+            self._different[uid] = (sent, stood)
+
+    def forget(self, uid: str) -> None:
+        """The object went."""
+        self._different.pop(uid, None)
+
+    def stands(self, uid: str, *, sent: str, live: str) -> bool:
+        """Whether sending it again would change nothing."""
+        return sent == live or self._different.get(uid) == (sent, live)
+
+    def view(self) -> Mapping[str, tuple[str, str]]:
+        """A copy, for a snapshot."""
+        return dict(self._different)
+
+
+class Act:
+    """Carries decisions out against one API server."""
+
+    def __init__(self, writer: Writer, *, instance: str, answers: Answers | None = None) -> None:
+        self._writer = writer
+        self._instance = instance
+        self._answers = answers or Answers()
+
+    def answers(self) -> Mapping[str, tuple[str, str]]:
+        """What `Snapshot.answers` holds."""
+        return self._answers.view()
+
+    def unknown_children(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Kinds that may be made now and are in no cache: a stranger's object carries no label of ours."""
+        deployment = snapshot.deployment
+        if deployment is None or snapshot.current_plan is None or snapshot.terminating:
+            return ()
+        if deployment.spec.suspend:
+            return ()
+        wanted = (*_ALWAYS, _FROM_TWO) if deployment.spec.replicas > 1 else _ALWAYS
+        known = {child.kind for child in snapshot.children}
+        return tuple(kind for kind in wanted if kind not in known)
+
+    async def look_for(self, kinds: Sequence[str], snapshot: Snapshot) -> tuple[Child, ...]:
+        """Who stands where our children would: read at once, before anything is applied there."""
+        found = await asyncio.gather(*(self._read(kind, snapshot) for kind in kinds))
+        return tuple(child for child in found if child is not None)
+
+    async def act(self, decision: Decision, snapshot: Snapshot, *, now: datetime) -> Outcome:
+        """Children first, so that the status never says more than what stands."""
+        try:
+            applied = [await self._apply(manifest, snapshot) for manifest in decision.apply]
+        except (Forbidden, Rejected) as error:
+            refused = refusals.explained(decision, error, generation=snapshot.generation)
+            await self._write_status(refused, snapshot, now=now)
+            raise
+        deleted = [await self._delete(ref, snapshot) for ref in decision.delete]
+        written = await self._write_status(decision, snapshot, now=now)
+        events = decision.events[:1] if written else ()
+        for event in events:
+            await self._post(event, snapshot, now=now)
+        return Outcome(tuple(applied), tuple(deleted), written, len(events))
+
+    async def _read(self, kind: str, snapshot: Snapshot) -> Child | None:
+        name = names.child_name(snapshot.key.name)
+        try:
+            return cut_child(await self._writer.read(kind, namespace=snapshot.key.namespace, name=name))
+        except NotFound:
+            return None
+
+    async def _apply(self, manifest: Manifest, snapshot: Snapshot) -> str:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        known = next((child for child in snapshot.children if (child.kind, child.name) == (kind, name)), None)
+        try:
+            answer = await self._writer.apply(manifest, uid=known.uid if known else "")
+        except Rejected as error:
+            if "metadata.uid" in str(
+                error
+            ):  # how the server says that a namesake took its place: 422, not 409
+                raise Conflict(str(error), status=error.status, reason=error.reason) from error
+            raise
+        stands = cut_child({"kind": kind, **answer})
+        self._answers.note(stands.uid, sent=manifest_hash(manifest), stood=stands.owned_hash)
+        return f"{kind}/{name}"
+
+    async def _delete(self, ref: ObjectRef, snapshot: Snapshot) -> str:
+        try:
+            await self._writer.delete(ref.kind, namespace=snapshot.key.namespace, name=ref.name, uid=ref.uid)
+        except (NotFound, Conflict):
+            logger.debug("%s %s went before it was deleted", ref.kind, ref.name)
+        self._answers.forget(ref.uid)
+        return f"{ref.kind}/{ref.name}"
+
+    async def _write_status(self, decision: Decision, snapshot: Snapshot, *, now: datetime) -> bool:
+        """The whole status in one write; none where the server has it already."""
+        if decision.status is None:
+            return False
+        status = status_json(decision, snapshot, now=now)
+        sent, live = digest(status), digest(snapshot.status)
+        if self._answers.stands(snapshot.uid, sent=sent, live=live):
+            return False
+        metadata = {"name": snapshot.key.name, "namespace": snapshot.key.namespace}
+        body = {"apiVersion": names.API_VERSION, "kind": names.DEPLOYMENT_KIND, "metadata": metadata}
+        try:
+            answer = await self._writer.apply_status({**body, "status": status})
+        except NotFound:
+            self._answers.forget(snapshot.uid)
+            return False
+        self._answers.note(snapshot.uid, sent=sent, stood=digest(answer.get("status", {})))
+        return True
+
+    async def _post(self, event: Event, snapshot: Snapshot, *, now: datetime) -> None:
+        """An Event is a courtesy: a cluster that takes none still gets its endpoint."""
+        try:
+            await self._writer.post_event(_event(event, snapshot, now=now, instance=self._instance))
+        except ApiError as error:
+            logger.warning("no Event for %s: %s", snapshot.key, error)
+
+
+def _event(event: Event, snapshot: Snapshot, *, now: datetime, instance: str) -> dict[str, Any]:
+    key = snapshot.key
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"namespace": key.namespace, "name": f"{key.name}.{int(now.timestamp() * 10**6):x}"},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": f"{names.PREFIX}operator",
+        "reportingInstance": instance,
+        "action": "Reconcile",
+        "reason": event.reason,
+        "type": event.type,
+        "note": event.message[:_NOTE_MAX_LENGTH],
+        "regarding": {
+            "apiVersion": names.API_VERSION,
+            "kind": names.DEPLOYMENT_KIND,
+            "namespace": key.namespace,
+            "name": key.name,
+            "uid": snapshot.uid,
+        },
+    }

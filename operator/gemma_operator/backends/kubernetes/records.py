@@ -1,0 +1,135 @@
+"""What is kept of the objects of one deployment: children, pods and EndpointSlices, cut from the API's JSON.
+
+Given to the caches as their `cut` functions, so a whole object lives no longer than the page it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gemma_operator.api import names
+from gemma_operator.backends.kubernetes.ownership import owned_hash
+from gemma_operator.backends.kubernetes.render_parts import PORT_NAME
+from gemma_operator.backends.kubernetes.render_pod import CONTAINER
+from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
+
+Json = Mapping[str, Any]
+
+#: Selects our pods and children in lists and watches.
+LABEL_SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY},{names.DEPLOYMENT_LABEL}"
+SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+#: The end of an engine's log says why it ended; the kubelet keeps at most 4096 bytes of it.
+_LAST_WORDS: Final = 2048
+_KEPT_STATUS: Final = (
+    "observedGeneration",
+    "replicas",
+    "updatedReplicas",
+    "readyReplicas",
+    "availableReplicas",
+    "unavailableReplicas",
+    "conditions",
+)
+
+
+def cut_child(obj: Json) -> Child:
+    """What is kept of a child, or of what stands where a child would."""
+    metadata = obj["metadata"]
+    owners: Sequence[Json] = metadata.get("ownerReferences", ())
+    owner: Json = next((reference for reference in owners if reference.get("controller")), {})
+    annotations = metadata.get("annotations", {})
+    status = obj.get("status", {}) if obj["kind"] == "Deployment" else {}
+    return Child(
+        kind=obj["kind"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata["resourceVersion"],
+        owned_hash=owned_hash(obj),
+        has_our_label=_is_ours(metadata),
+        controller_kind=owner.get("kind", ""),
+        controller_name=owner.get("name", ""),
+        controller_uid=owner.get("uid", ""),
+        terminating="deletionTimestamp" in metadata,
+        annotations={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
+        status={key: status[key] for key in _KEPT_STATUS if key in status},
+        managers=tuple(dict.fromkeys(entry["manager"] for entry in metadata.get("managedFields", ()))),
+    )
+
+
+def cut_replica(pod: Json) -> Replica | None:
+    """What is kept of one of our pods; None for a pod that is nobody's replica."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    if not _is_ours(metadata):
+        return None
+    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    engine = _engine_of(status.get("containerStatuses", ()))
+    waiting = engine.get("state", {}).get("waiting", {})
+    ended = engine.get("state", {}).get("terminated") or engine.get("lastState", {}).get("terminated") or {}
+    return Replica(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        node=pod.get("spec", {}).get("nodeName", ""),
+        ip=status.get("podIP", ""),
+        phase=status.get("phase", "Pending"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        terminating="deletionTimestamp" in metadata,
+        intent=metadata.get("annotations", {}).get(names.INTENT, ""),
+        started_at=_started_at(engine, status, metadata),
+        unschedulable_message=scheduled.get("message", "") if _unschedulable(scheduled) else "",
+        gated=scheduled.get("reason") == "SchedulingGated",
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        # a pod that the kubelet refused or evicted has no container to ask: the reason is the pod's own
+        terminated_reason=ended.get("reason") or status.get("reason", ""),
+        terminated_message=(ended.get("message") or status.get("message", ""))[-_LAST_WORDS:],
+        exit_code=ended.get("exitCode"),
+        restarts=engine.get("restartCount", 0),
+    )
+
+
+def cut_slice(endpoint_slice: Json) -> tuple[Key, tuple[ServedAddress, ...]]:
+    """The Service that a slice belongs to, and the pods behind it; read by targetRef, never by address."""
+    metadata = endpoint_slice["metadata"]
+    key = Key(metadata["namespace"], metadata.get("labels", {}).get(SERVICE_NAME_LABEL, ""))
+    ports = [port["port"] for port in endpoint_slice.get("ports") or () if port.get("name") == PORT_NAME]
+    return key, tuple(
+        ServedAddress(pod_uid=endpoint["targetRef"]["uid"], port=port, ready=_takes_requests(endpoint))
+        for endpoint in endpoint_slice.get("endpoints") or ()
+        if endpoint.get("targetRef", {}).get("kind") == "Pod"
+        for port in ports
+    )
+
+
+def deployment_of(obj: Json) -> Key | None:
+    """Namespace and children's name of the deployment that one of our pods or children belongs to."""
+    metadata = obj["metadata"]
+    if not _is_ours(metadata):
+        return None
+    return Key(metadata["namespace"], metadata["labels"][names.DEPLOYMENT_LABEL])
+
+
+def _is_ours(metadata: Json) -> bool:
+    labels = metadata.get("labels", {})
+    return labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY and bool(labels.get(names.DEPLOYMENT_LABEL))
+
+
+def _engine_of(statuses: Sequence[Json]) -> Json:
+    """The engine's own status: a sidecar that somebody injected says nothing about the engine."""
+    return next((status for status in statuses if status.get("name") == CONTAINER), {})
+
+
+def _started_at(engine: Json, status: Json, metadata: Json) -> str:
+    """When the engine's container started; before that, when the pod was accepted or made."""
+    running: str = engine.get("state", {}).get("running", {}).get("startedAt", "")
+    return running or status.get("startTime", "") or metadata.get("creationTimestamp", "")
+
+
+def _unschedulable(scheduled: Json) -> bool:
+    return scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+
+
+def _takes_requests(endpoint: Json) -> bool:
+    """An absent `ready` means ready (discovery.k8s.io/v1 EndpointConditions)."""
+    return endpoint.get("conditions", {}).get("ready") is not False

@@ -1,0 +1,130 @@
+"""What a placed deployment looks like in the cluster: manifests, in the order in which they are applied.
+
+In: the deployment, its plan, the operator's settings. Out: plain JSON, written exactly as the API server
+writes it back, each with a hash of itself, so that "nothing changed" is an equality. What stands in the
+cluster is not looked at here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gemma_operator.api import names
+from gemma_operator.api.v1alpha1 import GemmaDeployment
+from gemma_operator.backends.decision import Manifest
+from gemma_operator.backends.kubernetes import render_network as network
+from gemma_operator.backends.kubernetes.ownership import sealed
+from gemma_operator.backends.kubernetes.render_parts import Json, child, selector_of
+from gemma_operator.backends.kubernetes.render_pod import pod_template
+from gemma_operator.engines.base import Engine
+from gemma_operator.planner.plan import to_annotation
+from gemma_operator.planner.values import Plan
+from gemma_operator.settings import OperatorSettings
+
+#: Counts changes of what is rendered from the same input. A Deployment that another version rendered is left
+#: alone until its user asks for a refresh: an upgrade of the operator restarts no engine.
+RENDERER_VERSION: Final = "1"
+
+_HUB_BYTES_PER_SECOND: Final = 100 * 10**6
+_LOAD_AND_COMPILE_SECONDS: Final = 240
+_LEAST_BUDGET_SECONDS: Final = 600
+#: Before the start-up probe counts, the pod is scheduled and an image of some 10 GB is pulled.
+_PULL_SECONDS: Final = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How many replicas more, and how many fewer, a rollout may have. Both are always said."""
+
+    max_surge: int = 0
+    max_unavailable: int = 1
+
+    def to_json(self) -> Json:
+        """As a Deployment has it."""
+        return {"maxSurge": self.max_surge, "maxUnavailable": self.max_unavailable}
+
+
+def render(
+    deployment: GemmaDeployment,
+    plan: Plan,
+    *,
+    uid: str,
+    replicas: int,
+    settings: OperatorSettings,
+    engine: Engine,
+    rolling: Rolling = Rolling(),
+) -> tuple[Manifest, ...]:
+    """Every child: what pods need comes before the pods."""
+    budget_seconds = startup_budget_seconds(deployment, plan)
+    template = pod_template(deployment, plan, settings=settings, engine=engine, budget_seconds=budget_seconds)
+    manifests = (
+        network.service_account(deployment, uid=uid),
+        network.service(deployment, uid=uid, port=engine.port),
+        network.network_policy(deployment, uid=uid, port=engine.port, settings=settings),
+        *((network.pod_disruption_budget(deployment, uid=uid),) if replicas > 1 else ()),
+        _deployment(
+            deployment,
+            plan,
+            uid=uid,
+            template=template,
+            replicas=replicas,
+            budget_seconds=budget_seconds,
+            rolling=rolling,
+        ),
+    )
+    return tuple(sealed(manifest) for manifest in manifests)
+
+
+def startup_budget_seconds(deployment: GemmaDeployment, plan: Plan) -> int:
+    """How long one replica may take to start: what the user says, else twice what the weights should take."""
+    said = deployment.spec.serving.startup_timeout_seconds
+    if said is not None:
+        return said
+    download_seconds = plan.weights_on_disk_bytes / _HUB_BYTES_PER_SECOND
+    return max(_LEAST_BUDGET_SECONDS, math.ceil(2 * (download_seconds + _LOAD_AND_COMPILE_SECONDS)))
+
+
+def pod_intent(manifests: Iterable[Manifest]) -> str:
+    """The intent that the pods of these manifests carry; empty where no Deployment is among them."""
+    for manifest in manifests:
+        if manifest["kind"] == "Deployment":
+            return str(manifest["spec"]["template"]["metadata"]["annotations"][names.INTENT])
+    return ""
+
+
+def _deployment(
+    deployment: GemmaDeployment,
+    plan: Plan,
+    *,
+    uid: str,
+    template: Json,
+    replicas: int,
+    budget_seconds: int,
+    rolling: Rolling,
+) -> Json:
+    queue = deployment.spec.pod.queue_name
+    return child(
+        deployment,
+        uid=uid,
+        kind="Deployment",
+        api_version="apps/v1",
+        labels={names.KUEUE_QUEUE_LABEL: queue} if queue else {},
+        annotations={
+            names.INPUTS_HASH: plan.inputs_hash,
+            names.RENDERER_VERSION: RENDERER_VERSION,
+            names.PLAN: to_annotation(plan),
+        },
+        body={
+            "spec": {
+                "replicas": replicas,
+                "revisionHistoryLimit": 3,
+                "progressDeadlineSeconds": budget_seconds + _PULL_SECONDS,
+                "selector": {"matchLabels": selector_of(deployment)},
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling.to_json()},
+                "template": template,
+            }
+        },
+    )
