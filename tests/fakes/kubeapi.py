@@ -136,13 +136,19 @@ class KubeApi:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path, request.query_string))
         self.on_request(request)
+        return self._refusal(request) or await self._answer(request)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
         self.tokens_seen.append(request.headers.get("Authorization", ""))
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized", "Unauthorized")
         fault = next((fault for fault in self.faults if fault.matches(request)), None)
-        if fault is not None:
-            fault.times -= 1
-            return _status(fault.code, "Told", fault.message, fault.headers)
+        if fault is None:
+            return None
+        fault.times -= 1
+        return _status(fault.code, "Told", fault.message, fault.headers)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         found = _parse(request.path)
         if found is None:
             return _status(404, "NotFound", "the server could not find the requested resource")
@@ -200,6 +206,18 @@ class KubeApi:
             if (namespace, name) in table:
                 return _status(409, "AlreadyExists", f"{resource.plural} {name!r} already exists")
             return _json(self._store(resource, namespace, name, body), 201)
+        return self._existing(request, resource, namespace, name, subresource, body)
+
+    def _existing(
+        self,
+        request: web.Request,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: dict,
+    ) -> web.Response:
+        table = self.objects.setdefault(resource.full_name, {})
         held = table.get((namespace, name))
         if request.method == "PATCH":
             return self._apply(resource, namespace, name, subresource, body)
@@ -254,7 +272,7 @@ def _parse(path: str) -> tuple[Resource, str, str, str] | None:
         namespace, rest = rest[1], rest[2:]
     for resource in BY_KIND.values():
         if (resource.group, resource.version, resource.plural) == (group, version, rest[0]):
-            return resource, namespace, *(rest[1:] + ["", ""])[:2]
+            return resource, namespace, *[*rest[1:], "", ""][:2]
     return None
 
 

@@ -131,8 +131,8 @@ class Records(Generic[T]):
         return True
 
     def _bury(self, place: Place, version: int) -> None:
-        self._tombstones.pop(place, None)  # to the end of the order: the oldest is forgotten first
-        self._tombstones[place] = version
+        # taken out first, so that it goes to the end of the order: the oldest is forgotten first
+        self._tombstones[place] = max(version, self._tombstones.pop(place, -1))
         if len(self._tombstones) > _TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]
 
