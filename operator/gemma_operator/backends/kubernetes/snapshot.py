@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from gemma_operator.api import names
+from gemma_operator.api.conditions import Reason
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.planner.values import Alternative, Plan
 from gemma_operator.probing.facts import ReplicaFacts
@@ -102,10 +104,12 @@ class Placement:
     plan: Plan | None
     #: True where capacity may still come; False where no known shape can ever hold it.
     waiting: bool
+    #: Why there is no plan: NothingFits, NoPools, UnknownAccelerator, … (WaitingForCapacity while waiting).
+    reason: Reason
     message: str
     alternatives: tuple[Alternative, ...]
-    #: Hash of the inputs that this answer is for.
-    inputs_hash: str
+    #: What it answers: `Snapshot.ask_token` when it was asked.
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +146,33 @@ class Snapshot:
     settings: OperatorSettings
     #: Uids of live GemmaDeployments in the namespace, to tell a dying owner from a living one.
     living_uids: frozenset[str] = frozenset()
+    #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
+    answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def requested(self, what: str) -> str | None:
+        """The opaque value of a `…-requested-at` annotation (`replan` or `refresh`), as far as it is compared."""
+        value = self.annotations.get(f"{names.PREFIX}{what}-requested-at", "")[: names.REQUEST_MAX_LENGTH]
+        return value or None
+
+    def newly_requested(self, what: str) -> bool:
+        """The annotation stands and was not handled yet."""
+        value = self.requested(what)
+        return value is not None and value != self.status.get(f"lastHandled{what.capitalize()}At")
+
+    @property
+    def ask_token(self) -> str:
+        """What placement is asked for: another token, another question."""
+        lost = "" if self.plan_possible or self.plan is None else self.plan.planned_at
+        return "/".join((self.inputs_hash, self.requested("replan") or "", lost))
+
+    @property
+    def answer(self) -> Placement | None:
+        """What placement answered to the question as it stands now."""
+        return self.placement if self.placement is not None and self.placement.token == self.ask_token else None
+
+    @property
+    def current_plan(self) -> Plan | None:
+        """The plan for the spec as it stands: just placed, else the one that runs if its inputs are the same."""
+        if self.answer is not None and self.answer.plan is not None:
+            return self.answer.plan
+        return self.plan if self.plan is not None and self.plan.inputs_hash == self.inputs_hash else None

@@ -1,0 +1,125 @@
+"""What a pod's state means, in a reason of the closed list and a sentence with the remedy. Pure.
+
+Only what Kubernetes shows of a pod is read; an excerpt of an engine's log passes the scrubber. The list
+is short by intent: what is not recognised is a crash loop with the engine's own last words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.kubernetes.snapshot import Replica
+from gemma_operator.scrub import excerpt
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a replica. `final`: nothing changes until the user does something."""
+
+    reason: Reason
+    message: str
+    final: bool
+
+
+# vLLM: "models's" up to 0.21.0, "model's" from 0.22.0 (v1/core/kv_cache_utils.py)
+_KV_REFUSAL = re.compile(r"To serve at least one request with the models?'s max seq len")
+_CUDA_OUT_OF_MEMORY = re.compile(r"CUDA out of memory|torch\.OutOfMemoryError|torch\.cuda\.OutOfMemoryError")
+_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_HOST_OUT_OF_MEMORY = 137
+
+
+def trouble(replicas: Sequence[Replica]) -> Trouble | None:
+    """The first trouble by the order of `_READERS`, so that the same pods always say the same."""
+    for read in _READERS:
+        for replica in sorted(replicas, key=lambda r: r.name):
+            if found := read(replica):
+                return found
+    return None
+
+
+def _image_pull(replica: Replica) -> Trouble | None:
+    if replica.waiting_reason not in _IMAGE_REASONS:
+        return None
+    return Trouble(
+        Reason.IMAGE_PULL,
+        f"pod {replica.name} cannot pull its image: {excerpt(replica.waiting_message)}; check serving.engine.image, "
+        "pod.imagePullSecrets and the operator's image mirror",
+        final=False,
+    )
+
+
+def _kv_cache_too_small(replica: Replica) -> Trouble | None:
+    if not _KV_REFUSAL.search(replica.terminated_message):
+        return None
+    return Trouble(
+        Reason.KV_CACHE_TOO_SMALL,
+        f"the engine in pod {replica.name} refused to start: {excerpt(replica.terminated_message, limit=300)}; "
+        "lower serving.contextLength or serving.concurrency",
+        final=True,
+    )
+
+
+def _gpu_out_of_memory(replica: Replica) -> Trouble | None:
+    if not _CUDA_OUT_OF_MEMORY.search(replica.terminated_message):
+        return None
+    return Trouble(
+        Reason.OUT_OF_MEMORY,
+        f"the engine in pod {replica.name} ran out of GPU memory: {excerpt(replica.terminated_message)}; "
+        "lower serving.contextLength or serving.concurrency",
+        final=True,
+    )
+
+
+def _host_out_of_memory(replica: Replica) -> Trouble | None:
+    if replica.terminated_reason != "OOMKilled" and replica.exit_code != _HOST_OUT_OF_MEMORY:
+        return None
+    return Trouble(
+        Reason.OUT_OF_MEMORY,
+        f"pod {replica.name} was killed for using more host memory than its limit: raise pod.resources.memory",
+        final=False,
+    )
+
+
+def _crash_loop(replica: Replica) -> Trouble | None:
+    if replica.waiting_reason != "CrashLoopBackOff" and not (replica.restarts and replica.terminated_message):
+        return None
+    words = excerpt(replica.terminated_message) or f"exit code {replica.exit_code}"
+    return Trouble(
+        Reason.CRASH_LOOP,
+        f"the engine in pod {replica.name} ends again and again: {words}; see `kubectl logs {replica.name} --previous`",
+        final=False,
+    )
+
+
+def _unschedulable(replica: Replica) -> Trouble | None:
+    if replica.node or not replica.unschedulable_message:
+        return None
+    return Trouble(
+        Reason.UNSCHEDULABLE,
+        f"pod {replica.name} waits for a node: {excerpt(replica.unschedulable_message)}",
+        final=False,
+    )
+
+
+def _node_lost(replica: Replica) -> Trouble | None:
+    if replica.phase != "Unknown":
+        return None
+    return Trouble(
+        Reason.NODE_LOST,
+        f"node {replica.node} of pod {replica.name} does not answer; the pod is replaced when Kubernetes evicts it",
+        final=False,
+    )
+
+
+_READERS: tuple[Callable[[Replica], Trouble | None], ...] = (
+    _kv_cache_too_small,
+    _gpu_out_of_memory,
+    _host_out_of_memory,
+    _image_pull,
+    _crash_loop,
+    _node_lost,
+    _unschedulable,
+)

@@ -1,0 +1,106 @@
+"""What the replicas of one deployment amount to: counted once, read by every policy. Pure.
+
+A replica counts as proved when it generated a token of the planned model; as served when the Service's
+EndpointSlices hold it, ready, at the port. `current` means made from the Deployment as it is rendered now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
+from gemma_operator.probing.facts import (
+    FailureKind,
+    ReplicaFacts,
+    Verdict,
+    counts_as_proved,
+    verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Replicas by what they are. Terminating ones are counted nowhere but in `leaving`."""
+
+    wanted: int
+    current: tuple[Replica, ...]
+    outdated: tuple[Replica, ...]
+    leaving: tuple[Replica, ...]
+    #: Current, ready, served and proved.
+    proved: tuple[Replica, ...]
+    #: Of any generation, ready, served and proved.
+    answering: tuple[Replica, ...]
+    wedged: tuple[Replica, ...]
+    ready: int
+
+    @property
+    def missing(self) -> int:
+        """Replicas that are wanted and not proved."""
+        return max(0, self.wanted - len(self.proved))
+
+    @property
+    def bound(self) -> int:
+        """Current replicas that the scheduler gave a node."""
+        return sum(1 for replica in self.current if replica.node)
+
+    @property
+    def live(self) -> int:
+        """Replicas that are not on their way out."""
+        return len(self.current) + len(self.outdated)
+
+
+def health(snapshot: Snapshot, *, wanted: int, intent: str, port: int) -> Health:
+    """Count the replicas of `snapshot`; `intent` is the one that the rendered pod template carries."""
+    live = [replica for replica in snapshot.replicas if not replica.terminating and _counts(replica)]
+    served = {address.pod_uid for address in snapshot.served if address.ready and address.port == port}
+    answering = tuple(
+        replica
+        for replica in live
+        if replica.ready and replica.uid in served and counts_as_proved(snapshot.facts.get(replica.uid))
+    )
+    return Health(
+        wanted=wanted,
+        current=tuple(replica for replica in live if replica.intent == intent),
+        outdated=tuple(replica for replica in live if replica.intent != intent),
+        leaving=tuple(replica for replica in snapshot.replicas if replica.terminating),
+        proved=tuple(replica for replica in answering if replica.intent == intent),
+        answering=answering,
+        wedged=tuple(r for r in live if verdict(snapshot.facts.get(r.uid)) is Verdict.WEDGED),
+        ready=sum(1 for replica in live if replica.ready),
+    )
+
+
+def _counts(replica: Replica) -> bool:
+    """A pod that is over (evicted, refused by its node) is no replica; its Deployment makes another."""
+    return replica.phase not in ("Failed", "Succeeded")
+
+
+def states(counted: Health) -> Mapping[str, int]:
+    """The states of `gemma_deployment_replicas`: starting is what runs or waits without a proof."""
+    return {
+        "wanted": counted.wanted,
+        "ready": counted.ready,
+        "proved": len(counted.answering),
+        "wedged": len(counted.wedged),
+        "starting": max(0, counted.live - len(counted.answering) - len(counted.wedged)),
+        "missing": max(0, counted.wanted - len(counted.answering)),
+    }
+
+
+def probe_trouble(snapshot: Snapshot, replicas: tuple[Replica, ...]) -> tuple[Replica, ReplicaFacts] | None:
+    """The ready replica whose probes fail the longest, if any: what an SRE looks at first."""
+    failing = [
+        (replica, facts)
+        for replica in replicas
+        if replica.ready
+        and (facts := snapshot.facts.get(replica.uid)) is not None
+        and facts.failure is not None
+        and facts.failed_probes > 0
+    ]
+    return max(failing, key=lambda pair: (pair[1].failed_probes, pair[0].name), default=None)
+
+
+def is_wrong_model(facts: ReplicaFacts) -> bool:
+    """The engine answered, but with another model."""
+    return facts.failure is not None and facts.failure.kind is FailureKind.WRONG_MODEL

@@ -1,0 +1,139 @@
+"""What is decided about a placed deployment in the cluster, read from top to bottom.
+
+Each policy is one small rule and knows no other; the first that has something to say decides, and
+`settled` always does. What two of them need is a property of the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from gemma_operator.api import conditions
+from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.decision import Decision, ObjectRef
+from gemma_operator.backends.kubernetes import speech
+from gemma_operator.backends.kubernetes.snapshot import Child, Owner
+from gemma_operator.backends.kubernetes.view import View, owner_of, rendered_by_another
+from gemma_operator.probing.facts import Verdict, verdict
+
+Policy = Callable[[View, datetime], Decision | None]
+
+#: A foreign object gives no event when it goes: it is not ours to watch.
+_LOOK_FOR_FOREIGN_SECONDS = 30.0
+_LOOK_FOR_COLLECTOR_SECONDS = 2.0
+
+
+def foreign_child(view: View, now: datetime) -> Decision | None:
+    """A child that is not ours is never taken over; the user renames one of the two."""
+    foreign = [child for child in view.snapshot.children if owner_of(child, view.snapshot) is Owner.SOMEBODY_ELSE]
+    if not foreign:
+        return None
+    message = _conflict(foreign[0])
+    return Decision(
+        policy="foreign_child",
+        conditions=(
+            conditions.not_ready(Reason.CONFLICT, message),
+            *(said for said in speech.everything(view) if said.type in ("Planned", "Healthy")),
+            conditions.not_provisioned(Reason.CONFLICT, message),
+            conditions.stalled(Reason.CONFLICT, message),
+        ),
+        status=speech.kept(view.snapshot),
+        look_again_after_seconds=_LOOK_FOR_FOREIGN_SECONDS,
+    )
+
+
+def _conflict(child: Child) -> str:
+    if child.controller_name:
+        owner = f"belongs to {child.controller_kind} {child.controller_name}"
+    else:
+        owner = f"was made by {', '.join(child.managers)}" if child.managers else "is not ours"
+    return f"{child.kind} {child.name} {owner}: delete it, or give this GemmaDeployment another name"
+
+
+def dying_child(view: View, now: datetime) -> Decision | None:
+    """A namesake's children whose owner is gone: the garbage collector has not come by yet."""
+    dying = [
+        child
+        for child in view.snapshot.children
+        if owner_of(child, view.snapshot) is Owner.DYING or (child.terminating and not child.controller_uid)
+    ]
+    if not dying:
+        return None
+    message = f"{dying[0].kind} {dying[0].name} of an earlier object of this name is being removed"
+    return Decision(
+        policy="dying_child",
+        conditions=(
+            conditions.not_ready(Reason.PROVISIONING, message),
+            *(said for said in speech.everything(view) if said.type in ("Planned", "Healthy")),
+            conditions.not_provisioned(Reason.PROVISIONING, message),
+            conditions.reconciling(Reason.PROVISIONING, message),
+        ),
+        status=speech.kept(view.snapshot),
+        look_again_after_seconds=_LOOK_FOR_COLLECTOR_SECONDS,
+    )
+
+
+def update_available(view: View, now: datetime) -> Decision | None:
+    """Another version of the operator rendered this: an upgrade restarts no engine by itself."""
+    version = rendered_by_another(view.snapshot)
+    same_inputs = view.snapshot.plan is not None and view.snapshot.plan.inputs_hash == view.plan.inputs_hash
+    if not version or not same_inputs or view.snapshot.newly_requested("refresh"):
+        return None
+    message = (
+        f"rendered by renderer {version}; annotate with gemma-operator.io/refresh-requested-at to take the new form"
+    )
+    said = tuple(said for said in speech.everything(view) if said.type not in ("Planned", "Reconciling"))
+    return Decision(
+        policy="update_available",
+        conditions=(*said, conditions.planned(message, reason=Reason.UPDATE_AVAILABLE)),
+        status=speech.kept(view.snapshot),
+    )
+
+
+def still_asking(view: View, now: datetime) -> Decision | None:
+    """A restarted operator has not asked yet: what was said last stands until every ready replica was asked."""
+    snapshot = view.snapshot
+    if view.pending or view.surplus or not speech.was_ready(snapshot):
+        return None
+    unasked = [
+        replica
+        for replica in view.health.current
+        if replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN
+    ]
+    if not unasked:
+        return None
+    return Decision(policy="still_asking", look_again_after_seconds=snapshot.settings.probe_period_seconds)
+
+
+def provision(view: View, now: datetime) -> Decision | None:
+    """Children that are missing or not as they were applied are applied; what nothing renders is removed."""
+    if not view.pending and not view.surplus:
+        return None
+    return Decision(
+        policy="provision",
+        apply=view.pending,
+        delete=tuple(ObjectRef(child.kind, child.name, child.uid) for child in view.surplus),
+        conditions=speech.everything(view),
+        status=speech.status(view),
+    )
+
+
+def settled(view: View, now: datetime) -> Decision:
+    """Nothing to make: say how it is."""
+    return Decision(policy="settled", conditions=speech.everything(view), status=speech.status(view))
+
+
+POLICIES: tuple[Policy, ...] = (
+    foreign_child,
+    dying_child,
+    update_available,
+    provision,
+    still_asking,
+    settled,
+)
+
+
+def decide(view: View, *, now: datetime) -> Decision:
+    """The first policy that has something to say decides; `settled` always does."""
+    return next(decision for policy in POLICIES if (decision := policy(view, now)))

@@ -1,0 +1,216 @@
+"""What is said of a placed deployment: its conditions and the rest of its status. Pure.
+
+Said by state, never by time or count that changes at rest: the same state gives the same words, so that
+nothing is written when nothing changed. `Ready` is about the endpoint of this generation, `Healthy` about
+any proved replica behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gemma_operator.api import conditions, names
+from gemma_operator.api.conditions import Condition, Reason
+from gemma_operator.backends.decision import StatusFields
+from gemma_operator.backends.kubernetes.failures import Trouble, trouble
+from gemma_operator.backends.kubernetes.health import is_wrong_model, probe_trouble
+from gemma_operator.backends.kubernetes.snapshot import Snapshot
+from gemma_operator.backends.kubernetes.view import View
+from gemma_operator.planner.plan import to_status
+from gemma_operator.planner.values import Alternative
+
+
+def was_ready(snapshot: Snapshot) -> bool:
+    """This generation has been Ready before: from then on one replica may be missing."""
+    return any(
+        condition.get("type") == "Ready"
+        and condition.get("status") == "True"
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def everything(view: View) -> tuple[Condition, ...]:
+    """All conditions of a placed deployment that is not suspended."""
+    found = _trouble(view)
+    ready = _ready(view, found)
+    said = [ready, _planned(view), _provisioned(view, found), _healthy(view, found)]
+    if found is not None and found.final and ready.status != "True":
+        said.append(conditions.stalled(found.reason, found.message))
+    elif ready.status != "True" or view.pending or view.health.outdated:
+        said.append(conditions.reconciling(*_at_work(view, ready)))
+    return tuple(said)
+
+
+def _at_work(view: View, ready: Condition) -> tuple[Reason, str]:
+    if ready.status != "True":
+        return ready.reason, ready.message
+    return Reason.ROLLING_OUT, f"{len(view.health.outdated)} replicas of an older generation are being replaced"
+
+
+def _trouble(view: View) -> Trouble | None:
+    counted = view.health
+    proved = {replica.uid for replica in counted.proved}
+    return trouble([replica for replica in counted.current if replica.uid not in proved])
+
+
+def _ready(view: View, found: Trouble | None) -> Condition:
+    counted = view.health
+    if view.wanted == 0:
+        if counted.live:
+            return conditions.not_ready(Reason.ROLLING_OUT, "the last replicas are being removed")
+        return conditions.ready(Reason.IDLE_AT_ZERO, "replicas is 0: nothing runs and nothing is claimed")
+    if counted.outdated or view.pending:
+        return conditions.not_ready(Reason.ROLLING_OUT if counted.outdated else Reason.STARTING_UP, _progress(view))
+    if counted.missing == 0:
+        return conditions.ready(Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}")
+    if was_ready(view.snapshot) and len(counted.proved) >= max(1, view.wanted - 1):
+        why = found.message if found else _progress(view)
+        return conditions.ready(
+            Reason.REPLICAS_MISSING, f"served by {len(counted.proved)} of {view.wanted} replicas: {why}"
+        )
+    return _not_proved(view, found)
+
+
+def _not_proved(view: View, found: Trouble | None) -> Condition:
+    if found is not None:
+        return conditions.not_ready(found.reason, found.message)
+    if failing := probe_trouble(view.snapshot, view.health.current):
+        replica, facts = failing
+        assert facts.failure is not None
+        reason = Reason.WRONG_MODEL if is_wrong_model(facts) else Reason.PROBE_FAILED
+        detail = f": {facts.failure.detail}" if facts.failure.detail else ""
+        return conditions.not_ready(
+            reason, f"pod {replica.name} {facts.failure.kind.value}{detail}; see `kubectl logs {replica.name}`"
+        )
+    if any(replica.ready for replica in view.health.current):
+        return conditions.not_ready(*_unseen(view))
+    return conditions.not_ready(Reason.STARTING_UP, _progress(view))
+
+
+def _unseen(view: View) -> tuple[Reason, str]:
+    served = {address.pod_uid for address in view.snapshot.served if address.ready and address.port == view.port}
+    if any(replica.ready and replica.uid not in served for replica in view.health.current):
+        return Reason.NO_ENDPOINTS, f"a ready replica is not yet behind the Service at {view.url}"
+    return Reason.NOT_PROVED, "a ready replica has not generated a token for the operator yet"
+
+
+def _progress(view: View) -> str:
+    if view.health.outdated:
+        return f"{len(view.health.proved)} of {view.wanted} replicas of this generation are proved"
+    return (
+        f"{view.plan.variant} {view.plan.precision} is starting on {view.plan.pool.source.value}/"
+        f"{view.plan.pool.name}; a replica may take {view.startup_budget_seconds} seconds"
+    )
+
+
+def _planned(view: View) -> Condition:
+    plan = view.plan
+    devices = "GPU" if plan.accelerators_per_replica == 1 else "GPUs"
+    return conditions.planned(
+        f"{plan.variant} {plan.precision} on {plan.accelerators_per_replica} {plan.accelerator} {devices} a replica, "
+        f"pool {plan.pool.source.value}/{plan.pool.name}"
+    )
+
+
+def _provisioned(view: View, found: Trouble | None) -> Condition:
+    if view.pending:
+        kinds = ", ".join(str(manifest["kind"]) for manifest in view.pending)
+        return conditions.not_provisioned(Reason.PROVISIONING, f"being made: {kinds}")
+    if view.health.bound < view.wanted:
+        if found is not None and found.reason is Reason.UNSCHEDULABLE:
+            return conditions.not_provisioned(found.reason, found.message)
+        return conditions.not_provisioned(Reason.PROVISIONING, "replicas wait for their nodes")
+    return conditions.provisioned("all children exist and every replica has its node")
+
+
+def _healthy(view: View, found: Trouble | None) -> Condition:
+    if view.health.answering:
+        return conditions.healthy("at least one proved replica is behind the Service")
+    if view.wanted == 0:
+        return conditions.not_healthy(Reason.IDLE_AT_ZERO, "nothing runs")
+    reason = _not_proved(view, found)
+    return conditions.not_healthy(reason.reason, reason.message)
+
+
+def status(view: View) -> StatusFields:
+    """The status beside its conditions."""
+    counted = view.health
+    return StatusFields(
+        replicas=counted.live,
+        ready_replicas=len(counted.answering),
+        selector=selector(view.snapshot),
+        plan=to_status(view.plan),
+        alternatives=_alternatives(view),
+        endpoint={"url": view.url, "model": _model_name(view), "api": "OpenAI"},
+        measured=_measured(view),
+        last_handled_replan_at=_handled(view.snapshot, "replan"),
+        last_handled_refresh_at=_handled(view.snapshot, "refresh"),
+    )
+
+
+def kept(snapshot: Snapshot, **changes: Any) -> StatusFields:
+    """The status as it stands, where a decision is not about it: nothing that is said gets lost."""
+    old = snapshot.status
+    known: dict[str, Any] = {
+        "replicas": sum(1 for replica in snapshot.replicas if not replica.terminating),
+        "ready_replicas": old.get("readyReplicas", 0),
+        "selector": selector(snapshot),
+        "plan": old.get("plan"),
+        "alternatives": old.get("alternatives", ()),
+        "endpoint": old.get("endpoint"),
+        "measured": old.get("measured"),
+        "startup": old.get("startup", ()),
+        "last_handled_replan_at": old.get("lastHandledReplanAt"),
+        "last_handled_refresh_at": old.get("lastHandledRefreshAt"),
+    }
+    return StatusFields(**(known | changes))
+
+
+def selector(snapshot: Snapshot) -> str:
+    """Label selector of the pods, for the scale subresource."""
+    return f"{names.DEPLOYMENT_LABEL}={names.child_name(snapshot.key.name)}"
+
+
+def _model_name(view: View) -> str:
+    assert view.snapshot.deployment is not None
+    return view.snapshot.deployment.spec.serving.model_name or view.snapshot.key.name
+
+
+def alternative_status(alternative: Alternative) -> dict[str, Any]:
+    """One entry of status.alternatives; what is not known is left out."""
+    fields = {
+        "backend": alternative.backend,
+        "variant": alternative.variant,
+        "precision": alternative.precision,
+        "pool": alternative.pool,
+        "accelerator": alternative.accelerator,
+        "acceleratorsPerReplica": alternative.accelerators_per_replica,
+        "code": alternative.code,
+        "message": alternative.message,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _alternatives(view: View) -> list[Mapping[str, Any]]:
+    answer = view.snapshot.answer
+    if answer is not None and answer.plan is not None:
+        return [alternative_status(alternative) for alternative in answer.alternatives]
+    return list(view.snapshot.status.get("alternatives", ()))
+
+
+def _measured(view: View) -> Mapping[str, int] | None:
+    """The smallest cache that a proved replica measured; kept over a restart of the operator."""
+    tokens = [
+        facts.measured_kv_tokens
+        for replica in view.health.current
+        if (facts := view.snapshot.facts.get(replica.uid)) is not None and facts.measured_kv_tokens is not None
+    ]
+    if not tokens:
+        return view.snapshot.status.get("measured")
+    return {"kvCacheTokens": min(tokens), "predictedKvCacheTokens": view.plan.kv_tokens}
+
+
+def _handled(snapshot: Snapshot, what: str) -> str | None:
+    return snapshot.requested(what) or snapshot.status.get(f"lastHandled{what.capitalize()}At")

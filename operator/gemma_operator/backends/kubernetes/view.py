@@ -1,0 +1,101 @@
+"""The snapshot of one placed deployment beside what it should look like: made once, read by every policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gemma_operator.api import names
+from gemma_operator.backends.decision import Manifest
+from gemma_operator.backends.kubernetes.health import Health, health
+from gemma_operator.backends.kubernetes.render import RENDERER_VERSION, pod_intent, render, startup_budget_seconds
+from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Snapshot
+from gemma_operator.engines.base import Engine
+from gemma_operator.planner.values import Plan
+
+DEPLOYMENT = "Deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is, what should be, and what differs."""
+
+    snapshot: Snapshot
+    plan: Plan
+    manifests: tuple[Manifest, ...]
+    #: Manifests whose child is missing or is not as it was applied.
+    pending: tuple[Manifest, ...]
+    #: Children of ours that nothing renders any more.
+    surplus: tuple[Child, ...]
+    health: Health
+    port: int
+    startup_budget_seconds: int
+
+    @property
+    def wanted(self) -> int:
+        """Replicas that are wanted."""
+        return self.health.wanted
+
+    @property
+    def url(self) -> str:
+        """The endpoint, as clients in the cluster write it."""
+        name = names.child_name(self.snapshot.key.name)
+        return f"http://{name}.{self.snapshot.key.namespace}.svc:{self.port}/v1"
+
+
+def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
+    """Render what should be and compare it with what is."""
+    deployment = snapshot.deployment
+    assert deployment is not None, "a spec that cannot be read is decided about before anything is rendered"
+    manifests = render(
+        deployment,
+        plan,
+        uid=snapshot.uid,
+        replicas=deployment.spec.replicas,
+        settings=snapshot.settings,
+        engine=engine,
+    )
+    rendered = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    return View(
+        snapshot=snapshot,
+        plan=plan,
+        manifests=manifests,
+        pending=tuple(manifest for manifest in manifests if not _stands(manifest, snapshot)),
+        surplus=tuple(
+            child
+            for child in snapshot.children
+            if (child.kind, child.name) not in rendered and owner_of(child, snapshot) is Owner.OURS
+        ),
+        health=health(snapshot, wanted=deployment.spec.replicas, intent=pod_intent(manifests), port=engine.port),
+        port=engine.port,
+        startup_budget_seconds=startup_budget_seconds(deployment, plan),
+    )
+
+
+def owner_of(child: Child, snapshot: Snapshot) -> Owner:
+    """Whose child it is; see `Owner`."""
+    if child.controller_uid == snapshot.uid:
+        return Owner.OURS
+    if not child.controller_uid:
+        return Owner.ORPHAN if child.has_our_label else Owner.SOMEBODY_ELSE
+    if child.controller_kind != names.DEPLOYMENT_KIND or child.controller_uid in snapshot.living_uids:
+        return Owner.SOMEBODY_ELSE
+    return Owner.DYING
+
+
+def rendered_by_another(snapshot: Snapshot) -> str:
+    """The renderer version that the Deployment carries, where it is not ours; else empty."""
+    for child in snapshot.children:
+        version = child.annotations.get(names.RENDERER_VERSION, "")
+        if child.kind == DEPLOYMENT and version and version != RENDERER_VERSION:
+            return version
+    return ""
+
+
+def _stands(manifest: Manifest, snapshot: Snapshot) -> bool:
+    """The child is as it was sent, or as the server answered when exactly this was sent last."""
+    sent = manifest["metadata"]["annotations"][names.APPLIED_HASH]
+    for child in snapshot.children:
+        if (child.kind, child.name) == (manifest["kind"], manifest["metadata"]["name"]):
+            owned = owner_of(child, snapshot) is Owner.OURS
+            return owned and (child.owned_hash == sent or snapshot.answers.get(child.uid) == (sent, child.owned_hash))
+    return False

@@ -1,0 +1,108 @@
+"""What is known of one GemmaDeployment at this moment, frozen into a `Snapshot`. Reads tables, never the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gemma_operator.api import names
+from gemma_operator.backends.kubernetes.snapshot import Child, Key, Placement, Replica, ServedAddress, Snapshot
+from gemma_operator.controller.caches import Caches
+from gemma_operator.controller.inputs import InputsOf
+from gemma_operator.planner.plan import from_annotation
+from gemma_operator.planner.values import Plan
+from gemma_operator.probing.facts import ReplicaFacts
+from gemma_operator.settings import OperatorSettings
+
+#: The child that carries the plan.
+_PLAN_BEARER = "Deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the observer looks. Callables, so that a test hands in dictionaries."""
+
+    caches: Caches
+    inputs: InputsOf
+    facts: Callable[[str], ReplicaFacts | None]
+    placement: Callable[[Key], Placement | None]
+    #: A plan rebuilt from status.plan, where no Deployment carries one.
+    plan_from_status: Callable[[Mapping[str, Any]], Plan | None]
+    pool_known: Callable[[Plan], bool]
+    answers: Callable[[], Mapping[str, tuple[str, str]]]
+    living_uids: Callable[[str], frozenset[str]]
+    schema_gaps: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    settings: OperatorSettings
+
+
+def child_key(key: Key) -> Key:
+    """Namespace and name of the children of `key`."""
+    return Key(key.namespace, names.child_name(key.name))
+
+
+def children_of(caches: Caches, key: Key) -> tuple[Child, ...]:
+    """What stands under the children's name and carries our label."""
+    place = child_key(key)
+    found = (cache.get(place.namespace, place.name) for cache in caches.children.values())
+    return tuple(child for child in found if child is not None)
+
+
+def replicas_of(caches: Caches, key: Key) -> tuple[Replica, ...]:
+    """The deployment's pods, in a fixed order."""
+    pods = caches.pods.by(child_key(key))
+    return tuple(sorted((pod.replica for pod in pods if pod.replica), key=lambda replica: replica.name))
+
+
+def served_of(caches: Caches, key: Key) -> tuple[ServedAddress, ...]:
+    """What the Service's EndpointSlices hold."""
+    slices = caches.slices.by(child_key(key))
+    return tuple(address for piece in slices for address in piece.addresses)
+
+
+def placed_plan(children: Sequence[Child]) -> Plan | None:
+    """The plan that the Deployment carries."""
+    for child in children:
+        text = child.annotations.get(names.PLAN)
+        if child.kind == _PLAN_BEARER and text:
+            return from_annotation(text)
+    return None
+
+
+def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child] = ()) -> Snapshot:
+    """The snapshot of a GemmaDeployment as the server stores it; `foreign` are children that a look found."""
+    metadata = obj["metadata"]
+    key = Key(metadata["namespace"], metadata["name"])
+    inputs = sources.inputs(obj)
+    known = children_of(sources.caches, key)
+    kinds = {child.kind for child in known}
+    children = known + tuple(child for child in foreign if child.kind not in kinds)
+    replicas = replicas_of(sources.caches, key)
+    plan = placed_plan(children) or sources.plan_from_status(obj)
+    bound = any(replica.node and not replica.terminating for replica in replicas)
+    facts = {replica.uid: sources.facts(replica.uid) for replica in replicas}
+    return Snapshot(
+        key=key,
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata["resourceVersion"],
+        created_at=metadata.get("creationTimestamp", ""),
+        terminating="deletionTimestamp" in metadata,
+        annotations=metadata.get("annotations") or {},
+        deployment=inputs.deployment,
+        spec_error=inputs.error,
+        status=obj.get("status") or {},
+        schema_gaps=sources.schema_gaps(obj),
+        inputs_hash=inputs.inputs_hash,
+        unknown_arguments=inputs.unknown_arguments,
+        plan=plan,
+        plan_possible=plan is None or bound or sources.pool_known(plan),
+        placement=sources.placement(key),
+        children=children,
+        replicas=replicas,
+        served=served_of(sources.caches, key),
+        facts={uid: known_facts for uid, known_facts in facts.items() if known_facts is not None},
+        settings=sources.settings,
+        living_uids=sources.living_uids(key.namespace),
+        answers=sources.answers(),
+    )

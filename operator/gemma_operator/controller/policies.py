@@ -1,0 +1,211 @@
+"""What is decided before any backend is asked, read from top to bottom.
+
+These rules know no backend: they look at the object, its spec and its placement. Where none of them
+speaks, the deployment has a plan and the plan's backend decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from gemma_operator.api import conditions, names
+from gemma_operator.api.conditions import Condition, Reason
+from gemma_operator.api.parse import not_implemented_fields
+from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef
+from gemma_operator.backends.kubernetes import policies as kubernetes
+from gemma_operator.backends.kubernetes import speech
+from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
+from gemma_operator.backends.kubernetes.view import owner_of, view
+from gemma_operator.engines.base import Engine
+from gemma_operator.planner.plan import to_status
+from gemma_operator.probing.facts import counts_as_proved
+
+Policy = Callable[[Snapshot, datetime], Decision | None]
+
+
+def being_deleted(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """Everything in the cluster goes with its owner; nothing outside exists yet, so there is no finalizer."""
+    return Decision(policy="being_deleted") if snapshot.terminating else None
+
+
+def hands_off(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """The user said so: object and children are left alone, and the status says that they are."""
+    if snapshot.annotations.get(names.RECONCILE) != names.RECONCILE_DISABLED:
+        return None
+    message = f"the annotation {names.RECONCILE}: {names.RECONCILE_DISABLED} stops the operator; remove it to go on"
+    before = {condition.get("type"): condition for condition in snapshot.status.get("conditions", ())}
+    status = before.get("Ready", {}).get("status", "Unknown")
+    ready = replace(conditions.ready_unknown(Reason.HANDS_OFF, message), status=status)
+    return Decision(
+        policy="hands_off", conditions=(ready, *_said_before(snapshot, but="Ready")), status=speech.kept(snapshot)
+    )
+
+
+def spec_invalid(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """A spec that got past an older CRD: a condition, never a crash, and what runs goes on."""
+    if snapshot.deployment is not None:
+        return None
+    return _refused(snapshot, "spec_invalid", Reason.INVALID_SPEC, snapshot.spec_error)
+
+
+def schema_outdated(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """The server prunes a field that we would honour: no new plan may ignore it. What runs goes on."""
+    if not snapshot.schema_gaps or snapshot.plan is not None:
+        return None
+    message = (
+        f"the installed CRD lacks {', '.join(snapshot.schema_gaps[:5])}: apply the CRDs of this operator's version"
+    )
+    return _refused(snapshot, "schema_outdated", Reason.SCHEMA_OUTDATED, message)
+
+
+def not_implemented(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """A field whose part does not exist yet is never ignored."""
+    assert snapshot.deployment is not None
+    fields = not_implemented_fields(snapshot.deployment.spec)
+    if not fields:
+        return None
+    message = f"not there yet in this version: {', '.join(fields)}; remove it from the spec"
+    return _refused(snapshot, "not_implemented", Reason.NOT_IMPLEMENTED, message)
+
+
+def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """Planned and shown, nothing made; on a running one everything is removed and the claim freed."""
+    assert snapshot.deployment is not None
+    if not snapshot.deployment.spec.suspend:
+        return None
+    plan = snapshot.current_plan
+    if plan is None and snapshot.answer is None:
+        return Decision(policy="suspended", ask=Ask.PLACE)
+    removed = tuple(
+        ObjectRef(child.kind, child.name, child.uid)
+        for child in snapshot.children
+        if not child.terminating and owner_of(child, snapshot) in (Owner.OURS, Owner.ORPHAN)
+    )
+    planned = conditions.planned("planned for the day it is resumed; nothing runs and nothing is claimed")
+    return Decision(
+        policy="suspended",
+        delete=removed,
+        conditions=(
+            planned if snapshot.answer is None or plan else _not_planned(snapshot.answer),
+            conditions.not_provisioned(Reason.SUSPENDED, "suspend is true: nothing runs"),
+            conditions.not_healthy(Reason.SUSPENDED, "suspend is true: nothing runs"),
+            conditions.suspended("suspend is true: set it to false to start"),
+        ),
+        status=_placed_status(snapshot),
+    )
+
+
+def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """Plan first: everything below needs one. Asks placement, or says why there is none; what runs goes on."""
+    wanted_anew = snapshot.newly_requested("replan") or not snapshot.plan_possible
+    if snapshot.current_plan is not None and not wanted_anew:
+        return None
+    answer = snapshot.answer
+    if answer is None:
+        return Decision(policy="unplaced", ask=Ask.PLACE)
+    if answer.plan is not None:
+        return None
+    not_planned = _not_planned(answer)
+    verdict = conditions.reconciling if answer.waiting else conditions.stalled
+    return Decision(
+        policy="unplaced",
+        conditions=(
+            conditions.not_ready(not_planned.reason, not_planned.message),
+            not_planned,
+            _still_healthy(snapshot, not_planned),
+            conditions.not_provisioned(not_planned.reason, "nothing is made without a plan"),
+            verdict(not_planned.reason, not_planned.message),
+        ),
+        status=_placed_status(snapshot),
+    )
+
+
+POLICIES: tuple[Policy, ...] = (
+    being_deleted,
+    hands_off,
+    spec_invalid,
+    schema_outdated,
+    not_implemented,
+    suspended,
+    unplaced,
+)
+
+
+def decide(snapshot: Snapshot, *, now: datetime, engine: Engine) -> Decision:
+    """The controller's policies first, then those of the plan's backend; conditions carry this generation."""
+    decision = next((said for policy in POLICIES if (said := policy(snapshot, now))), None)
+    if decision is None:
+        plan = snapshot.current_plan
+        assert plan is not None, "unplaced lets nothing through without a plan"
+        decision = kubernetes.decide(view(snapshot, plan, engine=engine), now=now)
+    stamped = conditions.stamp(decision.conditions, generation=snapshot.generation)
+    return replace(decision, conditions=stamped, events=_events(snapshot, stamped))
+
+
+def _not_planned(answer: Placement) -> Condition:
+    reason = Reason.WAITING_FOR_CAPACITY if answer.waiting else answer.reason
+    return conditions.not_planned(reason, answer.message)
+
+
+def _still_healthy(snapshot: Snapshot, why: Condition) -> Condition:
+    served = {address.pod_uid for address in snapshot.served if address.ready}
+    if any(uid in served and counts_as_proved(facts) for uid, facts in snapshot.facts.items()):
+        return conditions.healthy("replicas of an earlier generation still serve")
+    return conditions.not_healthy(why.reason, why.message)
+
+
+def _refused(snapshot: Snapshot, policy: str, reason: Reason, message: str) -> Decision:
+    """Nothing is done until the user mends it; what runs goes on and is still watched."""
+    not_ready = conditions.not_ready(reason, message)
+    return Decision(
+        policy=policy,
+        conditions=(
+            not_ready,
+            conditions.not_planned(reason, message),
+            conditions.not_provisioned(reason, message),
+            _still_healthy(snapshot, not_ready),
+            conditions.stalled(reason, message),
+        ),
+        status=speech.kept(snapshot),
+    )
+
+
+def _placed_status(snapshot: Snapshot) -> speech.StatusFields:
+    """What placement answered, beside what is running still."""
+    answer = snapshot.answer
+    changes: dict[str, object] = {
+        "last_handled_replan_at": snapshot.requested("replan") or snapshot.status.get("lastHandledReplanAt")
+    }
+    if answer is not None:
+        changes["alternatives"] = [speech.alternative_status(alternative) for alternative in answer.alternatives]
+    plan = snapshot.current_plan or snapshot.plan
+    changes["plan"] = to_status(plan) if plan else None
+    return speech.kept(snapshot, **changes)
+
+
+def _said_before(snapshot: Snapshot, *, but: str) -> tuple[Condition, ...]:
+    return tuple(
+        Condition(
+            conditions.ConditionType(before["type"]),
+            before["status"],
+            Reason(before["reason"]),
+            before.get("message", ""),
+        )
+        for before in snapshot.status.get("conditions", ())
+        if before["type"] not in (but, "Reconciling", "Stalled")
+    )
+
+
+def _events(snapshot: Snapshot, said: tuple[Condition, ...]) -> tuple[Event, ...]:
+    """One Event when Ready or its reason's kind changes; a status that is only completed gives none."""
+    ready = next((condition for condition in said if condition.type == "Ready"), None)
+    before = next((c for c in snapshot.status.get("conditions", ()) if c.get("type") == "Ready"), {})
+    if ready is None or (ready.status == before.get("status") and ready.reason == before.get("reason")):
+        return ()
+    kind = "Normal" if ready.status == "True" or ready.reason in _CALM else "Warning"
+    return (Event(type=kind, reason=str(ready.reason), message=ready.message),)
+
+
+_CALM = frozenset({Reason.STARTING_UP, Reason.ROLLING_OUT, Reason.PROVISIONING, Reason.NOT_PROVED, Reason.NO_ENDPOINTS})

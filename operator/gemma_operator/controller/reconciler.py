@@ -1,0 +1,95 @@
+"""One sentence: observe → decide → act → say.
+
+Level-triggered: a key says where to look, never what happened. Nothing is remembered between two visits but
+what another look would find again; what the server answered is put into the tables before the next visit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from gemma_operator.backends.decision import Ask, Decision
+from gemma_operator.backends.kubernetes.act import Act
+from gemma_operator.backends.kubernetes.snapshot import Child, Key, Snapshot
+from gemma_operator.controller.observe import Sources, observe
+from gemma_operator.controller.placement import PlacementDesk
+from gemma_operator.controller.policies import decide
+from gemma_operator.controller.seen import targets, view_of
+from gemma_operator.engines.base import Engine
+from gemma_operator.metrics.registry import Metrics
+from gemma_operator.probing.prober import Prober
+
+log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """The GemmaDeployments as the server stores them."""
+
+    def get(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """The object, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the reconciler works with."""
+
+    store: Store
+    sources: Sources
+    placement: PlacementDesk
+    act: Act
+    prober: Prober
+    metrics: Metrics
+    engine: Engine
+    now: Callable[[], datetime]
+
+
+class Reconciler:
+    """Brings one GemmaDeployment to where it should be, once."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._uids: dict[Key, str] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look at `key` once; the answer is when to look again (seconds), None: when something changes."""
+        parts = self._parts
+        obj = parts.store.get(key.namespace, key.name)
+        if obj is None:
+            self._forget(key)
+            return None
+        self._remember(key, obj["metadata"]["uid"])
+        foreign: Sequence[Child] = ()
+        snapshot = observe(obj, parts.sources)
+        if missing := parts.act.unknown_children(snapshot):
+            foreign = await parts.act.look_for(missing, snapshot)
+            snapshot = observe(obj, parts.sources, foreign=foreign)
+        decision = decide(snapshot, now=parts.now(), engine=parts.engine)
+        if decision.ask is Ask.PLACE:
+            parts.placement.ask(obj, snapshot)
+            return decision.look_again_after_seconds
+        await parts.act.act(decision, snapshot, now=parts.now())
+        self._say(snapshot, decision)
+        return decision.look_again_after_seconds
+
+    def _say(self, snapshot: Snapshot, decision: Decision) -> None:
+        self._parts.prober.set_targets(snapshot.key, targets(snapshot, self._parts.engine))
+        self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision))
+
+    def _remember(self, key: Key, uid: str) -> None:
+        known = self._uids.get(key)
+        if known is not None and known != uid:
+            self._forget(key)
+        self._uids[key] = uid
+
+    def _forget(self, key: Key) -> None:
+        """The object is gone: series, probes and claims go with it."""
+        self._parts.prober.drop(key)
+        self._parts.metrics.forget(key)
+        self._parts.placement.forget(key)
+        if uid := self._uids.pop(key, None):
+            self._parts.sources.inputs.forget(uid)

@@ -1,0 +1,179 @@
+"""What is decided before a backend is asked: each policy alone, then the order of the list."""
+
+from dataclasses import replace
+
+import pytest
+from plans import a_plan
+from snapshots import ENGINE, NOW, a_placement, a_running_snapshot, a_snapshot, said
+
+from gemma_operator.api import names
+from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.decision import Ask
+from gemma_operator.controller.policies import POLICIES, decide
+
+
+def decided(snapshot):
+    return decide(snapshot, now=NOW, engine=ENGINE)
+
+
+def answered(snapshot, plan=None, **changes):
+    return replace(snapshot, placement=a_placement(plan, token=snapshot.ask_token, **changes))
+
+
+def test_the_order_of_the_policies_is_the_documentation():
+    assert [policy.__name__ for policy in POLICIES] == [
+        "being_deleted",
+        "hands_off",
+        "spec_invalid",
+        "schema_outdated",
+        "not_implemented",
+        "suspended",
+        "unplaced",
+    ]
+
+
+def test_an_object_on_its_way_out_is_left_to_the_garbage_collector():
+    decision = decided(a_running_snapshot(terminating=True))
+    assert decision.policy == "being_deleted"
+    assert decision.status is None
+    assert not decision.apply
+
+
+def test_hands_off_makes_nothing_and_says_so():
+    decision = decided(a_snapshot(annotations={names.RECONCILE: "Disabled"}))
+    assert decision.policy == "hands_off"
+    assert not decision.apply
+    assert said(decision)["Ready"] == ("Unknown", "HandsOff")
+
+
+def test_hands_off_keeps_a_ready_that_was_said():
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "", "observedGeneration": 1}
+    snapshot = a_running_snapshot(
+        annotations={names.RECONCILE: "Disabled"}, status={"conditions": [ready], "plan": {"variant": "31B"}}
+    )
+    decision = decided(snapshot)
+    assert said(decision)["Ready"] == ("True", "HandsOff")
+    assert decision.status.plan == {"variant": "31B"}
+
+
+def test_another_value_of_the_annotation_is_no_hands_off():
+    assert decided(a_snapshot(annotations={names.RECONCILE: "enabled"})).policy == "unplaced"
+
+
+def test_a_spec_that_cannot_be_read_is_a_condition_and_costs_nothing_that_runs():
+    snapshot = a_running_snapshot(deployment=None, spec_error="spec.serving.contextLength: must be at most 262144")
+    decision = decided(snapshot)
+    assert decision.policy == "spec_invalid"
+    assert not decision.apply
+    assert not decision.delete
+    assert said(decision)["Ready"] == ("False", "InvalidSpec")
+    assert said(decision)["Stalled"] == ("True", "InvalidSpec")
+    assert said(decision)["Healthy"] == ("True", "Serving")
+
+
+def test_an_outdated_schema_stops_new_plans_only():
+    fresh = decided(a_snapshot(schema_gaps=("spec.serving.thinking",)))
+    assert said(fresh)["Stalled"] == ("True", "SchemaOutdated")
+    assert "spec.serving.thinking" in fresh.conditions[0].message
+    running = decided(a_running_snapshot(schema_gaps=("spec.serving.thinking",)))
+    assert said(running)["Ready"] == ("True", "Serving")
+
+
+def test_a_field_whose_part_does_not_exist_is_named_and_never_ignored():
+    decision = decided(a_snapshot(spec={"weights": {"cache": {"type": "Node"}}}))
+    assert said(decision)["Ready"] == ("False", "NotImplemented")
+    assert said(decision)["Stalled"] == ("True", "NotImplemented")
+    assert "weights.cache" in decision.conditions[0].message
+
+
+def test_without_a_plan_placement_is_asked_and_nothing_is_written():
+    decision = decided(a_snapshot())
+    assert decision.ask is Ask.PLACE
+    assert decision.status is None
+
+
+def test_an_answer_to_older_inputs_is_no_answer():
+    snapshot = answered(a_snapshot(), a_plan())
+    assert decided(replace(snapshot, inputs_hash="another-hash")).ask is Ask.PLACE
+
+
+def test_what_can_never_fit_is_stalled_with_the_numbers():
+    decision = decided(answered(a_snapshot()))
+    assert said(decision)["Planned"] == ("False", "NothingFits")
+    assert said(decision)["Stalled"] == ("True", "NothingFits")
+    assert "58.8 GiB" in decision.conditions[0].message
+    assert "Reconciling" not in said(decision)
+
+
+def test_waiting_for_capacity_is_reconciling_and_makes_no_child():
+    decision = decided(answered(a_snapshot(), waiting=True, reason=Reason.WAITING_FOR_CAPACITY))
+    assert said(decision)["Planned"] == ("False", "WaitingForCapacity")
+    assert said(decision)["Reconciling"] == ("True", "WaitingForCapacity")
+    assert "Stalled" not in said(decision)
+    assert not decision.apply
+
+
+def test_a_new_spec_that_fits_nowhere_costs_nothing_that_runs():
+    running = a_running_snapshot()
+    decision = decided(answered(replace(running, inputs_hash="changed")))
+    assert not decision.apply
+    assert not decision.delete
+    assert said(decision)["Ready"][0] == "False"
+    assert said(decision)["Healthy"] == ("True", "Serving")
+    assert decision.status.plan["variant"] == "31B"
+
+
+def test_a_plan_that_was_found_is_made():
+    decision = decided(answered(a_snapshot(), a_plan()))
+    assert decision.policy == "provision"
+    assert [manifest["kind"] for manifest in decision.apply] == [
+        "ServiceAccount",
+        "Service",
+        "NetworkPolicy",
+        "Deployment",
+    ]
+
+
+def test_a_replan_that_was_asked_for_asks_placement_once():
+    snapshot = a_running_snapshot(annotations={names.REPLAN_REQUESTED_AT: "today"})
+    assert decided(snapshot).ask is Ask.PLACE
+    decision = decided(answered(snapshot, a_plan()))
+    assert decision.ask is Ask.NOTHING
+    assert decision.status.last_handled_replan_at == "today"
+    handled = replace(snapshot, status={"lastHandledReplanAt": "today"})
+    assert decided(handled).ask is Ask.NOTHING
+
+
+def test_a_plan_whose_pool_is_gone_is_made_anew():
+    assert decided(a_running_snapshot(plan_possible=False)).ask is Ask.PLACE
+
+
+def test_suspended_from_the_start_is_planned_and_shown_and_nothing_made():
+    snapshot = a_snapshot(spec={"suspend": True})
+    assert decided(snapshot).ask is Ask.PLACE
+    decision = decided(answered(snapshot, a_plan()))
+    assert not decision.apply
+    assert said(decision)["Suspended"] == ("True", "Suspended")
+    assert said(decision)["Planned"][0] == "True"
+    assert "Ready" not in said(decision)
+    assert decision.status.plan["variant"] == "31B"
+
+
+def test_suspending_a_running_one_removes_all_children_and_keeps_the_plan():
+    decision = decided(a_running_snapshot(spec={"suspend": True}))
+    assert {ref.kind for ref in decision.delete} == {"ServiceAccount", "Service", "NetworkPolicy", "Deployment"}
+    assert decision.status.plan["variant"] == "31B"
+
+
+@pytest.mark.parametrize("generation", [1, 7])
+def test_every_condition_is_said_of_this_generation(generation):
+    decision = decided(a_running_snapshot(generation=generation))
+    assert {condition.observed_generation for condition in decision.conditions} == {generation}
+
+
+def test_one_event_when_ready_flips_and_none_at_rest():
+    snapshot = a_running_snapshot()
+    decision = decided(snapshot)
+    assert [(event.type, event.reason) for event in decision.events] == [("Normal", "Serving")]
+    ready = {"type": "Ready", "status": "True", "reason": "Serving"}
+    assert decided(replace(snapshot, status={"conditions": [ready]})).events == ()
