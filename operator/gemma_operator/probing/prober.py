@@ -147,9 +147,7 @@ class Prober(Generic[K]):
                             await self._woken.wait()
                     self._woken.clear()
             finally:
-                for watch in self._watches.values():
-                    if watch.task is not None:
-                        watch.task.cancel()
+                self._call_off()
 
     def _set(self, key: K, pod_uid: str, target: Target) -> None:
         watch = self._watches.get(pod_uid)
@@ -168,6 +166,14 @@ class Prober(Generic[K]):
         watch = self._watches.pop(pod_uid, None)
         if watch is not None and watch.task is not None:
             watch.task.cancel()
+
+    def _call_off(self) -> None:
+        """Every look that is going on; they are the first when `run` is called again."""
+        for watch in self._watches.values():
+            if watch.task is not None:
+                watch.task.cancel()
+                watch.task = None
+                self._look_soon(watch)
 
     def _look_soon(self, watch: _Watch[K]) -> None:
         if watch.task is not None:

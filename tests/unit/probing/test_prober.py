@@ -1,0 +1,357 @@
+"""The prober against real sockets: whom it asks, when, and what wakes the reconciler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from gemma_operator.engines.registry import engine_named
+from gemma_operator.probing.deltas import Delta
+from gemma_operator.probing.exposition import EngineSample
+from gemma_operator.probing.facts import FailureKind, Verdict, verdict
+from gemma_operator.probing.prober import Prober, Target
+from gemma_operator.settings import OperatorSettings
+
+ENGINE = engine_named("VLLM")
+#: Short, but each test waits for what happens and not for a time.
+SETTINGS = OperatorSettings(probe_period_seconds=0.05, probe_timeout_seconds=5.0)
+
+
+def a_target(server, uid: str = "pod", *, ready: bool = True, model: str = "chat", **more) -> Target:
+    return Target(
+        pod_uid=uid,
+        address="127.0.0.1",
+        port=server if isinstance(server, int) else server.port,
+        engine=ENGINE,
+        model_name=model,
+        token_request=ENGINE.token_request(model_name=model, tuning="Instruct"),
+        pod_ready=ready,
+        **more,
+    )
+
+
+class Watcher:
+    """A running prober, and what it reported."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self.verdicts: list[tuple[str, Verdict]] = []
+        self.samples: list[tuple[str, str, EngineSample, Delta]] = []
+        self.probes: list[FailureKind | None] = []
+        self._changed = asyncio.Event()
+        self.prober = Prober[str](
+            settings=settings,
+            on_verdict=self._verdict,
+            on_sample=self._sample,
+            on_probe=self._probe,
+        )
+
+    def _verdict(self, key: str) -> None:
+        self.verdicts.append((key, self.verdict()))
+        self._changed.set()
+
+    def _sample(self, key: str, pod_uid: str, sample: EngineSample, delta: Delta) -> None:
+        self.samples.append((key, pod_uid, sample, delta))
+        self._changed.set()
+
+    def _probe(self, key: str, pod_uid: str, result) -> None:
+        self.probes.append(result.kind)
+        self._changed.set()
+
+    def verdict(self, uid: str = "pod") -> Verdict:
+        return verdict(self.prober.facts(uid))
+
+    def kind(self) -> FailureKind | None:
+        failure = self.prober.facts("pod").failure
+        return failure.kind if failure else None
+
+    async def sees(self, condition: Callable[[], bool], within_seconds: float = 10) -> None:
+        async with asyncio.timeout(within_seconds):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def says(self, expected: Verdict) -> None:
+        await self.sees(lambda: self.verdict() is expected)
+
+
+@pytest.fixture
+async def watch():
+    async with contextlib.AsyncExitStack() as stack:
+
+        def begin(**changes) -> Watcher:
+            watcher = Watcher(SETTINGS.with_changes(**changes))
+            running = asyncio.create_task(watcher.prober.run())
+
+            async def end() -> None:
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+
+            stack.push_async_callback(end)
+            return watcher
+
+        yield begin
+
+
+async def test_a_new_replica_is_asked_for_one_token_at_once(start, watch):
+    server, watcher = await start(), watch(probe_period_seconds=3600)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    assert (server.asked, server.scraped) == (1, 1)
+    assert watcher.verdicts == [("chat", Verdict.PROVED)]
+    assert watcher.prober.facts("pod").proved_model == "chat"
+
+
+async def test_an_idle_replica_is_asked_again_and_wakes_nobody(start, watch):
+    server, watcher = await start(), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.sees(lambda: server.asked >= 4)
+    assert watcher.verdicts == [("chat", Verdict.PROVED)]
+
+
+async def test_real_traffic_is_proof_enough(start, watch):
+    server, watcher = await start(), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    asked = server.asked
+
+    def traffic_goes_on() -> bool:
+        server.generated += 50
+        return server.scraped > 8
+
+    await watcher.sees(traffic_goes_on)
+    assert server.asked <= asked + 1
+    assert watcher.verdict() is Verdict.PROVED
+
+
+async def test_samples_come_with_what_was_added(start, watch):
+    server, watcher = await start(generated=1000), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.sees(lambda: len(watcher.samples) >= 1)
+    assert watcher.samples[0][3].generation_tokens == 0
+    server.generated += 500
+    await watcher.sees(lambda: sum(delta.generation_tokens for *_, delta in watcher.samples) >= 500)
+    assert watcher.samples[0][:2] == ("chat", "pod")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "end"),
+    [
+        ({"tokens": 0}, FailureKind.NO_TOKEN, Verdict.WEDGED),
+        ({"status": 500}, FailureKind.STATUS, Verdict.WEDGED),
+        ({"answers_as": "other"}, FailureKind.WRONG_MODEL, Verdict.FAILING),
+        ({"status": 404}, FailureKind.REJECTED, Verdict.FAILING),
+    ],
+)
+async def test_a_fault_is_seen_and_its_end_too(start, watch, fault, kind, end):
+    server, watcher = await start(), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    healthy = {name: getattr(server, name) for name in fault}
+    for name, value in fault.items():
+        setattr(server, name, value)
+    await watcher.sees(lambda: len(watcher.probes) - watcher.probes.count(None) >= 3)
+    assert (watcher.verdict(), watcher.kind()) == (end, kind)
+    for name, value in healthy.items():
+        setattr(server, name, value)
+    await watcher.says(Verdict.PROVED)
+
+
+async def test_a_replica_that_is_faulty_from_the_start_is_never_proved(start, watch):
+    server, watcher = await start(answers_as="other"), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    server.generated += 100
+    await watcher.sees(lambda: len(watcher.probes) >= 3 and server.scraped >= 3)
+    assert (watcher.verdict(), watcher.prober.facts("pod").proved_at_seconds) == (Verdict.FAILING, None)
+
+
+async def test_a_hanging_engine_times_out_and_is_wedged(start, watch):
+    server, watcher = await start(), watch(probe_timeout_seconds=0.2)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    server.open.clear()
+    await watcher.says(Verdict.WEDGED)
+    assert watcher.kind() is FailureKind.TIMEOUT
+    server.open.set()
+    await watcher.says(Verdict.PROVED)
+
+
+async def test_a_full_queue_that_moves_while_the_question_waits_stays_proved(start, watch):
+    server, watcher = await start(), watch(probe_timeout_seconds=0.2)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    server.open.clear()
+    server.running, server.waiting = 4, 200
+    first = server.asked
+
+    def moves() -> bool:
+        server.generated += 10
+        return server.asked > first + 1 or server.scraped > 20
+
+    await watcher.sees(moves)
+    assert (watcher.verdict(), len(watcher.verdicts)) == (Verdict.PROVED, 1)
+
+
+async def test_a_server_that_goes_away_refuses(start, watch):
+    server, watcher = await start(), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    await server.stop()
+    await watcher.sees(lambda: len(watcher.probes) - watcher.probes.count(None) >= 3)
+    assert (watcher.verdict(), watcher.kind()) == (Verdict.FAILING, FailureKind.REFUSED)
+
+
+async def test_a_refusal_of_a_pod_that_still_starts_is_no_failure(watch):
+    watcher = watch()
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        port = bound_but_deaf.getsockname()[1]
+        watcher.prober.set_targets("chat", [a_target(port, ready=False)])
+        watcher.prober.set_targets("other", [a_target(port, "ready")])
+        await watcher.sees(lambda: watcher.probes != [])
+        assert watcher.verdict("ready") is Verdict.FAILING
+        assert watcher.verdict("pod") is Verdict.UNKNOWN
+
+
+async def test_a_pod_that_becomes_ready_is_looked_at_without_waiting(start, watch):
+    server, watcher = await start(status=503), watch(probe_period_seconds=3600)
+    watcher.prober.set_targets("chat", [a_target(server, ready=False)])
+    await watcher.sees(lambda: len(watcher.probes) == 1)
+    server.status = 200
+    watcher.prober.set_targets("chat", [a_target(server, ready=True)])
+    await asyncio.wait_for(watcher.says(Verdict.PROVED), timeout=0.9)  # the first retry comes after 1 s
+
+
+async def test_a_gone_pod_is_forgotten_and_its_look_called_off(start, watch):
+    server, watcher = await start(), watch()
+    server.open.clear()
+    watcher.prober.set_targets("chat", [a_target(server), a_target(server, "other")])
+    await watcher.sees(lambda: len(watcher.samples) == 2)
+    watcher.prober.set_targets("chat", [a_target(server, "other")])
+    assert watcher.prober.facts("pod") is None
+    server.open.set()
+    await watcher.sees(lambda: watcher.verdict("other") is Verdict.PROVED)
+    assert watcher.probes[0] is None
+    assert {uid for _, uid, *_ in watcher.samples[2:]} <= {"other"}
+
+
+async def test_a_dropped_key_is_silent(start, watch):
+    server, other, watcher = await start(), await start(), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    watcher.prober.set_targets("other", [a_target(other, "other")])
+    await watcher.says(Verdict.PROVED)
+    watcher.prober.drop("chat")
+    asked = server.asked
+    count = other.asked
+    await watcher.sees(lambda: other.asked > count + 3)
+    assert server.asked <= asked + 1  # one may have been on its way
+    assert watcher.prober.facts("pod") is None
+
+
+async def test_another_server_under_the_same_pod_begins_anew(start, watch):
+    server, other, watcher = await start(), await start(status=500), watch(probe_period_seconds=3600)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    watcher.prober.set_targets("chat", [a_target(other)])
+    assert watcher.verdict() is Verdict.UNKNOWN
+    await watcher.says(Verdict.FAILING)
+
+
+async def test_the_same_targets_again_change_nothing(start, watch):
+    server, watcher = await start(), watch(probe_period_seconds=3600)
+    for _ in range(3):
+        watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    watcher.prober.set_targets("later", [a_target(server, "later")])
+    await watcher.sees(lambda: watcher.verdict("later") is Verdict.PROVED)
+    assert Counter(uid for _, uid, *_ in watcher.samples) == {"pod": 1, "later": 1}
+
+
+async def test_probe_now_does_not_wait_for_the_period(start, watch):
+    server, watcher = await start(), watch(probe_period_seconds=3600)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    server.status = 500
+    watcher.prober.probe_now("chat")
+    await watcher.says(Verdict.FAILING)
+
+
+async def test_no_more_at_once_than_settings_allow(start, watch):
+    server, watcher = await start(), watch(probes_at_once=3, probe_period_seconds=3600)
+    server.open.clear()
+    watcher.prober.set_targets("chat", [a_target(server, f"pod-{n}") for n in range(12)])
+    await watcher.sees(lambda: len(watcher.samples) == 12)
+    server.open.set()
+    await watcher.sees(lambda: len(watcher.probes) == 12)
+    assert server.most_at_once == 3
+
+
+async def test_replicas_that_hang_do_not_keep_the_others_from_being_asked(start, watch):
+    stuck, server = await start(), await start()
+    watcher = watch(probes_at_once=4, probe_timeout_seconds=0.3)
+    stuck.open.clear()
+    watcher.prober.set_targets("stuck", [a_target(stuck, f"stuck-{n}") for n in range(8)])
+    await watcher.sees(lambda: watcher.probes.count(FailureKind.TIMEOUT) >= 8)
+    await watcher.sees(lambda: stuck.asking_now <= 1)
+    stuck.most_at_once, timeouts = 0, len(watcher.probes)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    await watcher.sees(lambda: len(watcher.probes) >= timeouts + 4)
+    assert stuck.most_at_once == 1
+
+
+async def test_one_look_is_one_connection(start, watch):
+    server, watcher = await start(), watch(probe_period_seconds=3600)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    assert (server.scraped, server.asked, len(server.connections)) == (1, 1, 1)
+
+
+async def test_a_key_goes_with_the_question_and_is_not_shown(start, watch):
+    server, watcher = await start(), watch()
+    target = a_target(server, headers=(("authorization", "Bearer secret-of-the-team"),))
+    watcher.prober.set_targets("chat", [target])
+    await watcher.says(Verdict.PROVED)
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret-of-the-team"}
+    assert "secret" not in repr(target)
+
+
+async def test_it_can_be_stopped_in_the_middle_and_run_again(start):
+    server = await start()
+    watcher = Watcher(SETTINGS)
+    server.open.clear()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    first = asyncio.create_task(watcher.prober.run())
+    await watcher.sees(lambda: len(watcher.samples) == 1)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    server.open.set()
+    again = asyncio.create_task(watcher.prober.run())
+    await watcher.says(Verdict.PROVED)
+    again.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await again
+
+
+def test_an_ipv6_address_stands_in_brackets():
+    target = a_target(8000)
+    assert target.url == "http://127.0.0.1:8000"
+    assert (
+        Target(
+            pod_uid="pod",
+            address="fd00::1",
+            port=8000,
+            engine=ENGINE,
+            model_name="chat",
+            token_request=target.token_request,
+            pod_ready=True,
+        ).url
+        == "http://[fd00::1]:8000"
+    )
