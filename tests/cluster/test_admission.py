@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gemma_operator.api import crd
+from gemma_operator.api import crd, owned
 from gemma_operator.api.names import API_VERSION, DEPLOYMENT_PLURAL, PLURALS
 from manifest_tables import Case, accepted_cases, bad_cases, samples
 
@@ -61,6 +61,94 @@ def test_a_good_manifest_is_accepted(server: httpx.Client, case: Case):
     answer = _create(server, case.manifest, dry_run=True)
 
     assert answer.status_code == 201, answer.text
+
+
+def test_server_and_command_line_agree_on_every_spelling_of_an_argument(server: httpx.Client):
+    spelled = [
+        item
+        for flag in owned.OWNED_FLAGS
+        for item in (
+            f"--{flag}",
+            f"--no-{flag}=x",
+            f"--{flag.replace('-', '_')}.k",
+            f"--{flag[:-1]}",
+            f"--{flag}x",
+        )
+    ]
+    odd = [
+        "--",
+        "--=",
+        "--.",
+        "--no-",
+        "--no",
+        "--n",
+        "-",
+        "-1",
+        "-x",
+        "-O3",
+        "model",
+        "--MODEL",
+        "---model",
+        "--é",
+    ]
+    free = [
+        "--seed",
+        "--enforce-eager",
+        "--max-logprobs",
+        "--lora-dtype",
+        "--" + "x" * 40,
+        "--no-" + "m" * 40,
+    ]
+
+    for item in [*spelled, *odd, *free]:
+        manifest = _deployment("spelled", serving={"engine": {"extraArgs": [item]}})
+        refused = _create(server, manifest, dry_run=True).status_code == 422
+        assert refused == owned.is_owned_argument(item), item
+
+
+def test_the_largest_object_that_the_schema_allows_is_within_the_cost_limit_of_rules(server: httpx.Client):
+    keys = [f"{'p' * 240}.io/{'k' * 60}{index}" for index in range(32)]
+    manifest = _deployment(
+        "largest",
+        model={
+            "variants": ["31B"],
+            "adapters": [
+                {
+                    "name": f"{'a' * 250}{index}",
+                    "source": {
+                        "objectStore": {
+                            "uri": f"gs://bucket/{'a' * 1000}",
+                            "endpoint": f"http://{'a' * 400}.svc",
+                        }
+                    },
+                }
+                for index in range(16)
+            ],
+        },
+        serving={
+            "engine": {
+                "extraArgs": [f"--{'x_' * 2047}", f"--{'-no' * 1364}="] * 32,
+                "env": [{"name": f"A{index}{'X' * 120}", "value": "v" * 4096} for index in range(64)],
+            }
+        },
+        hardware={"nodeSelector": dict.fromkeys(keys, "v" * 63)},
+        pod={"labels": dict.fromkeys(keys, "v" * 63), "annotations": dict.fromkeys(keys, "v" * 4096)},
+    )
+
+    answer = _create(server, manifest, dry_run=True)
+
+    assert answer.status_code == 201, answer.text
+
+
+def test_the_estimated_cost_of_rules_leaves_room_for_more_flags_and_older_servers(server: httpx.Client):
+    for definition in crd.all_crds():
+        answer = server.patch(
+            f"{_CRDS}/{definition['metadata']['name']}",
+            params={"fieldManager": "test-admission", "force": "true", "dryRun": "All"},
+            headers=_APPLY,
+            content=json.dumps(_with_lists_of(definition, times=4)),
+        )
+        assert answer.is_success, answer.text
 
 
 def test_every_rule_is_proved_by_a_refusal(server: httpx.Client):
@@ -209,6 +297,18 @@ def _collection(manifest: dict[str, Any]) -> str:
     if plural == DEPLOYMENT_PLURAL:
         return f"/apis/{API_VERSION}/namespaces/{manifest['metadata'].get('namespace', 'default')}/{plural}"
     return f"/apis/{API_VERSION}/{plural}"
+
+
+def _with_lists_of(node: Any, *, times: int) -> Any:
+    """The same schema with room for so many times the items."""
+    if isinstance(node, dict):
+        return {
+            key: value * times
+            if key in {"maxItems", "maxProperties"} and isinstance(value, int)
+            else _with_lists_of(value, times=times)
+            for key, value in node.items()
+        }
+    return [_with_lists_of(item, times=times) for item in node] if isinstance(node, list) else node
 
 
 def _rule_messages(node: Any) -> Iterator[str]:

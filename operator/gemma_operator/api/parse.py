@@ -14,8 +14,11 @@ from pydantic import ValidationError
 from gemma_operator.api.accelerator_pool import AcceleratorPool
 from gemma_operator.api.base import ApiModel, Rule
 from gemma_operator.api.deployment import GemmaDeployment
+from gemma_operator.api.implemented import not_implemented_fields
 from gemma_operator.api.schema import Schema, structural_schema
 from gemma_operator.errors import InvalidSpec
+
+__all__ = ["not_implemented_fields", "parse_deployment", "parse_pool", "unknown_fields"]
 
 _Root = TypeVar("_Root", GemmaDeployment, AcceleratorPool)
 # How pydantic calls what yaml calls otherwise.
