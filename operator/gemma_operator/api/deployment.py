@@ -153,8 +153,8 @@ class GemmaDeploymentSpec(ApiModel):
     rollout: RolloutSpec = Field(default=RolloutSpec(), description="How one generation follows another.")
     suspend: Annotated[Bool, Field(json_schema_extra={"x-crd-default": False})] = Field(
         default=False,
-        description="true: planned and shown, nothing made; what runs is drained and removed, the plan is "
-        "kept.",
+        description="Whether to hold: planned and shown, nothing made; what runs is drained and removed, "
+        "the plan is kept.",
     )
 
     @property

@@ -103,7 +103,7 @@ class Plan(ApiModel):
         default=False, description="Rests on a GPU, an engine version or flags that nobody has checked."
     )
     hourly_cost: Cost | None = Field(
-        default=None, description="Of all replicas; absent where no price is known."
+        default=None, description="Price of the plan's hardware; absent where none is known."
     )
     reason: Text = Field(default="", description="Why this plan, and what was given up for it.")
     inputs_hash: Word = Field(description="Hash of what the planner was asked.")

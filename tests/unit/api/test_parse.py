@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_operator.api import owned
+from gemma_operator.api.base import ApiModel
 from gemma_operator.api.implemented import not_implemented_fields
 from gemma_operator.api.parse import parse_deployment, parse_pool, unknown_fields
 from gemma_operator.api.v1alpha1 import AcceleratorPool, GemmaDeployment, Modality, ToolCalling, Variant
@@ -40,6 +41,18 @@ def test_what_the_server_refuses_is_refused_at_the_same_field(case: Case):
     assert refused.value.message
     if case.by == "rule":
         assert case.remedy in refused.value.message
+
+
+def test_every_rule_is_proved_by_a_row_of_the_table():
+    said = set()
+    for case in bad_cases():
+        if case.by == "rule":
+            with pytest.raises(InvalidSpec) as refused:
+                parse(case.manifest)
+            said.add(refused.value.message)
+
+    rules = {rule for kind in ApiModel.__subclasses__() for rule in kind.rules if rule.holds is not None}
+    assert {rule.message for rule in rules} - said == set()
 
 
 @pytest.mark.parametrize("case", strict(bad_cases()), ids=str)
