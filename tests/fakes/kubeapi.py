@@ -113,16 +113,20 @@ class KubeApi:
     async def serve(self) -> AsyncIterator[KubeApi]:
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         try:
             yield self
         finally:
-            self.drop_streams()
-            await runner.cleanup()
+            await self.close()
+
+    async def close(self) -> None:
+        """Goes away. To be called before kopf is stopped in the same loop: kopf waits for younger tasks."""
+        self.drop_streams()
+        await self._runner.cleanup()
 
     # how it answers
 
@@ -149,6 +153,8 @@ class KubeApi:
         return _status(fault.code, "Told", fault.message, fault.headers)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if (discovered := _discovery(request.path)) is not None:
+            return _json(discovered)
         found = _parse(request.path)
         if found is None:
             return _status(404, "NotFound", "the server could not find the requested resource")
@@ -175,6 +181,8 @@ class KubeApi:
             metadata["continue"] = f"{start + limit}.{version}"
         if "PartialObjectMetadataList" in request.headers.get("Accept", ""):
             page = [{"metadata": obj["metadata"]} for obj in page]
+        # as the real one: items of a list carry neither
+        page = [{k: v for k, v in obj.items() if k not in {"apiVersion", "kind"}} for obj in page]
         return _json({"kind": f"{resource.kind}List", "metadata": metadata, "items": page})
 
     async def _watch(self, request: web.Request, resource: Resource) -> web.StreamResponse:
@@ -259,6 +267,37 @@ class KubeApi:
         top = {k: v for k, v in body.items() if k not in {"apiVersion", "kind", "metadata"}}
         metadata = {k: v for k, v in body["metadata"].items() if k not in {"resourceVersion", "uid"}}
         return self.put(resource, name, namespace=namespace, metadata=metadata, **top)
+
+
+def _discovery(path: str) -> dict | None:
+    """What is served, as `kubectl api-resources` and kopf ask for it."""
+    versions = {(resource.group, resource.version) for resource in BY_KIND.values()}
+    if path == "/api":
+        return {"versions": ["v1"]}
+    if path == "/apis":
+        groups = [
+            {"name": group, "versions": [{"version": version}], "preferredVersion": {"version": version}}
+            for group, version in sorted(versions)
+            if group
+        ]
+        return {"groups": groups}
+    for group, version in versions:
+        if path == (f"/apis/{group}/{version}" if group else f"/api/{version}"):
+            served = [r for r in BY_KIND.values() if (r.group, r.version) == (group, version)]
+            if not group:  # kopf waits for namespaces, which we never touch
+                served.append(Resource("", "v1", "namespaces", "Namespace", namespaced=False))
+            return {"resources": [_served(resource) for resource in served]}
+    return None
+
+
+def _served(resource: Resource) -> dict:
+    return {
+        "name": resource.plural,
+        "singularName": resource.kind.lower(),
+        "kind": resource.kind,
+        "namespaced": resource.namespaced,
+        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+    }
 
 
 def _parse(path: str) -> tuple[Resource, str, str, str] | None:

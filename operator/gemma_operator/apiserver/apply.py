@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gemma_operator.api.names import FIELD_MANAGER
 from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.resources import BY_KIND, Resource
 
-FIELD_MANAGER = "gemma-operator"
-STATUS_MANAGER = "gemma-operator-status"
+STATUS_MANAGER = f"{FIELD_MANAGER}-status"
 
 #: Takes the server's answer to a write.
 PutAnswer = Callable[[Mapping[str, Any]], None]
@@ -28,7 +28,9 @@ class Writer:
         self._answers = answers
 
     async def apply(self, manifest: Mapping[str, Any], *, uid: str = "") -> dict[str, Any]:
-        """Applies one object. With `uid` it must be that very one: Conflict where a namesake stands there."""
+        """Applies one object. With `uid` by force, and only to that very one; without, Conflict where
+        somebody else holds a field that it sets.
+        """
         if uid:
             manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
         answer = await self._client.apply(

@@ -82,8 +82,12 @@ class Client:
             answer = await self._read(path, doing=doing, params=params, headers=headers)
             metadata = answer.get("metadata") or {}
             token = metadata.get("continue") or ""
-            page = Page(answer.get("items") or [], metadata.get("resourceVersion", ""), last=not token)
-            del answer
+            items = answer.get("items") or []
+            for item in items:  # the server leaves both out of the items of its own kinds
+                item.setdefault("apiVersion", resource.api_version)
+                item.setdefault("kind", resource.kind)
+            page = Page(items, metadata.get("resourceVersion", ""), last=not token)
+            del answer, items
             yield page
             del page  # else it lives until the next one is decoded, and memory holds two
             if not token:

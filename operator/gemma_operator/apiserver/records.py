@@ -71,6 +71,11 @@ class Records(Generic[T]):
         entry = self._entries.get((namespace, name))
         return None if entry is None else entry.record
 
+    def version(self, place: Place) -> int:
+        """The newest version known of an object, held or deleted; -1 where nothing is."""
+        held = self._entries.get(place)
+        return self._tombstones.get(place, -1) if held is None else held.version
+
     def values(self) -> Iterator[T]:
         """All records."""
         return (entry.record for entry in self._entries.values())
@@ -86,11 +91,9 @@ class Records(Generic[T]):
     def put(self, obj: Mapping[str, Any]) -> bool:
         """Takes an object as listed, watched or answered; False where something newer is known."""
         place, version = place_of(obj), version_of(obj)
+        if version <= self.version(place):
+            return False
         held = self._entries.get(place)
-        if held is not None and version <= held.version:
-            return False
-        if version <= self._tombstones.get(place, -1):
-            return False
         record = self._cut(obj)
         if record is None:
             return self.drop(place, version=version) if held is not None else False

@@ -77,6 +77,7 @@ async def test_a_list_comes_in_pages_of_one_version(api, client):
         ["p3", "p4", "p5"],
         ["p6"],
     ]
+    assert {(item["apiVersion"], item["kind"]) for page in pages for item in page.items} == {("v1", "Pod")}
     assert {page.resource_version for page in pages} == {str(api.version)}
     assert [page.last for page in pages] == [False, False, True]
 
