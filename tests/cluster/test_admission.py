@@ -199,6 +199,14 @@ def test_only_three_defaults_are_stored(server: httpx.Client):
     assert stored["status"] == {"observedGeneration": -1}
 
 
+def test_a_null_is_pruned_as_the_command_line_does(server: httpx.Client):
+    nulls = {"access": None, "replicas": None, "model": {"source": None, "variants": None}, "serving": None}
+
+    stored = _create(server, _deployment("nulls", **nulls), dry_run=True).json()
+
+    assert stored["spec"] == {"model": {}, "replicas": 1, "suspend": False}
+
+
 def test_nested_blocks_get_no_defaults(server: httpx.Client):
     spec = {
         "model": {},

@@ -4,7 +4,7 @@ What the API server must know beyond a schema stands here: names, scope, subreso
 files under crds/ are this module's output; `gemma-operator crd --check` tells when they differ.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -96,35 +96,6 @@ def to_yaml(crd: dict[str, Any]) -> str:
     """The same text for the same models, whatever the machine."""
     text: str = yaml.dump(crd, Dumper=_NoAliases, sort_keys=False, width=110, allow_unicode=True)
     return HEADER + text
-
-
-def missing_fields(served: Mapping[str, Any]) -> tuple[str, ...]:
-    """Fields that the models know and the CRD in the cluster does not, so that the server would prune them.
-
-    `served` is the CustomResourceDefinition as the API server gave it; of a missing block only the block is
-    named.
-    """
-    plural = served["spec"]["names"]["plural"]
-    ours = next(crd for crd in all_crds() if crd["spec"]["names"]["plural"] == plural)
-    theirs: dict[str, Any] = next(
-        (v for v in served["spec"]["versions"] if v["name"] == VERSION and v.get("served")), {}
-    )
-    known = theirs.get("schema", {}).get("openAPIV3Schema", {})
-    wanted = ours["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return tuple(path for path in _missing(wanted, known, "") if path.startswith(("spec", "status")))
-
-
-def _missing(wanted: Schema, known: Schema, path: str) -> Iterator[str]:
-    if known.get("x-kubernetes-preserve-unknown-fields"):
-        return
-    for name, child in wanted.get("properties", {}).items():
-        below = f"{path}.{name}" if path else name
-        if name in known.get("properties", {}):
-            yield from _missing(child, known["properties"][name], below)
-        else:
-            yield below
-    if "items" in wanted:
-        yield from _missing(wanted["items"], known.get("items", {}), f"{path}[]")
 
 
 class _NoAliases(yaml.SafeDumper):

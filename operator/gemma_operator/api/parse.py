@@ -53,6 +53,7 @@ def _parse(model: type[_Root], obj: Mapping[str, Any]) -> _Root:
     _refuse_another_kind(model, obj)
     if obj.get("spec") is None:
         raise InvalidSpec("spec", "Required value is missing: write `spec: {}` for all defaults")
+    obj = {**obj, "spec": _without_nulls(obj["spec"])}
     _refuse_duplicates(obj["spec"], _schema(model)["properties"]["spec"], "spec")
     # Our own status is not the user's fault: one that a newer operator wrote must not stop this one.
     for candidate in (obj, {key: value for key, value in obj.items() if key != "status"}):
@@ -107,6 +108,15 @@ def _broken_rules(node: object, path: str) -> Iterator[tuple[str, Rule]]:
     elif isinstance(node, tuple):
         for index, item in enumerate(node):
             yield from _broken_rules(item, f"{path}[{index}]")
+
+
+def _without_nulls(node: object) -> object:
+    """The API server prunes a null where nothing may be null, which is everywhere but in a list."""
+    if isinstance(node, Mapping):
+        return {key: _without_nulls(child) for key, child in node.items() if child is not None}
+    if isinstance(node, list):
+        return [_without_nulls(item) for item in node]
+    return node
 
 
 def _refuse_duplicates(node: object, schema: Schema, path: str) -> None:

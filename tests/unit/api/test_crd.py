@@ -1,6 +1,5 @@
 """The CRDs without a server: the rules of structural schemas, bounds, and what api.md promises of them."""
 
-import copy
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -179,29 +178,3 @@ def test_every_rule_but_those_of_a_change_has_a_twin(model: type[ApiModel]):
         for rule in kind.rules:
             assert (rule.holds is None) == ("oldSelf" in rule.cel), rule.message
     assert model in ApiModel.__subclasses__()
-
-
-@both
-def test_a_cluster_with_this_crd_prunes_nothing(definition: dict[str, Any]):
-    assert crd.missing_fields(definition) == ()
-
-
-def test_a_field_that_an_older_crd_does_not_know_is_named():
-    older = copy.deepcopy(DEPLOYMENT)
-    serving = at(root(older), "spec.serving")
-    del serving["properties"]["thinking"]
-    del at(root(older), "spec.hardware.tolerations")["items"]["properties"]["tolerationSeconds"]
-    del root(older)["properties"]["spec"]["properties"]["vertex"]
-
-    assert crd.missing_fields(older) == (
-        "spec.serving.thinking",
-        "spec.hardware.tolerations[].tolerationSeconds",
-        "spec.vertex",
-    )
-
-
-def test_a_cluster_that_does_not_serve_this_version_knows_nothing():
-    other = copy.deepcopy(DEPLOYMENT)
-    other["spec"]["versions"][0]["name"] = "v1"
-
-    assert crd.missing_fields(other) == ("spec", "status")

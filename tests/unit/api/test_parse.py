@@ -92,6 +92,22 @@ def test_a_schema_error_says_what_the_field_is_for():
     )
 
 
+def test_a_null_is_as_good_as_nothing():
+    nulls = {"access": None, "replicas": None, "model": {"source": None, "variants": None}, "serving": None}
+
+    deployment = parse_deployment(a_deployment(**nulls))
+
+    assert deployment.spec == parse_deployment(a_deployment(model={})).spec
+    assert not deployment.spec.writes("serving")
+
+
+def test_a_null_in_a_list_is_refused():
+    with pytest.raises(InvalidSpec) as refused:
+        parse_deployment(a_deployment(serving={"modalities": [None]}))
+
+    assert refused.value.field == "spec.serving.modalities[0]"
+
+
 def test_another_kind_is_refused():
     with pytest.raises(InvalidSpec, match="kind: must be GemmaDeployment, not Deployment"):
         parse_deployment(a_deployment() | {"kind": "Deployment"})
