@@ -85,7 +85,7 @@ class Memory:
     overhead_bytes: int
     #: The estimate may be off by this much.
     band_bytes: int
-    #: What the engine may use: utilization × what torch sees of the card.
+    #: What the engine may use: utilization times what torch sees of the card.
     usable_bytes: int
 
     @property

@@ -1,0 +1,293 @@
+"""The settings with which one candidate can serve, or the numbers why it cannot.
+
+A card offers what the engine may use of it; weights and overhead come off; the rest is the KV cache, which
+must hold the context as often as the concurrency says. The first step of `steps` that fits with the band to
+spare wins; only where none does, the first that fits at all, and the plan is tight.
+
+One `Fitting` serves all candidates of a request: candidates on equal cards share their verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint
+from gemma_operator.hardware.records import PoolShape, Sharing
+from gemma_operator.planner import memory, weights
+from gemma_operator.planner.needs import ACCOUNTED, Needs, Overheads, Row
+from gemma_operator.planner.values import (
+    Candidate,
+    Code,
+    Fit,
+    GivenUp,
+    KvPrecision,
+    Memory,
+    Rejection,
+    Request,
+    Settings,
+)
+from gemma_operator.planner.vllm import kv_cache, overhead, versions
+
+MIB: Final = 1024**2
+TEXT_ONLY: Final = frozenset({"text"})
+#: Modalities that a prompt may hold items of, in the order in which limits are written.
+ITEMS: Final = ("image", "video", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    settings: Settings
+    memory: Memory
+    kv_tokens: int
+    given_up: tuple[GivenUp, ...]
+    tight: bool
+    unverified: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    code: Code
+    details: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """What a candidate meets: the device, what its weights leave, and the engine's defaults there."""
+
+    device: memory.Device
+    weights_bytes: int
+    tier: BatchTier
+    overheads: Overheads
+
+    @property
+    def room_bytes(self) -> int:
+        return self.device.usable_bytes - self.weights_bytes
+
+    def least_overhead_bytes(self, row: Row) -> int:
+        return self.overheads[row.batched_tokens][-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One combination of settings that fits."""
+
+    row: Row
+    #: The engine's own defaults there, for what was given up.
+    first: Row
+    sequences: int
+    overhead_bytes: int
+    tight: bool
+
+
+class Fitting:
+    """Fits the candidates of one request."""
+
+    def __init__(self, request: Request, catalog: Catalog) -> None:
+        self._request = request
+        self._catalog = catalog
+        self._engine = catalog.engines[request.engine]
+        self._rules = versions.rules(self._engine, request.engine_version)
+        self._band_bytes = overhead.band_bytes(self._engine.overhead)
+        self._needs = Needs(request, catalog)
+        self._verdicts: dict[tuple[object, ...], _Found | _Refused] = {}
+        self._devices: dict[tuple[object, ...], tuple[memory.Device, BatchTier] | None] = {}
+        self._weights: dict[tuple[str, int], int] = {}
+
+    def fit(self, candidate: Candidate) -> Fit | Rejection:
+        """The verdict on a candidate that has a checkpoint and a pool."""
+        checkpoint, shape = candidate.checkpoint, candidate.shape
+        if checkpoint is None or shape is None:
+            raise ValueError("only a candidate with a checkpoint and a pool can be fitted")
+        key = (checkpoint.name, candidate.tensor_parallel, _seen_of(shape))
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = self._verdicts[key] = self._verdict(candidate, checkpoint, shape)
+        if isinstance(verdict, _Refused):
+            return Rejection(candidate=candidate, code=verdict.code, details=verdict.details)
+        return Fit(
+            candidate=candidate,
+            settings=verdict.settings,
+            memory=verdict.memory,
+            kv_tokens=verdict.kv_tokens,
+            given_up=verdict.given_up,
+            tight=verdict.tight,
+            unverified=verdict.unverified,
+        )
+
+    def fp8_refused(self, candidate: Candidate, shape: PoolShape) -> str | None:
+        """Why the FP8 KV cache that the user insists on does not work there; None where it does."""
+        if self._request.kv_cache_precision != KvPrecision.FP8.value:
+            return None
+        return self._needs.fp8_refused(candidate, shape)
+
+    def _verdict(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Found | _Refused:
+        card = self._card(candidate, checkpoint, shape)
+        if card is None:
+            return _Refused(Code.UNKNOWN_MEMORY, {"accelerator": shape.accelerator})
+        least = min(tried[-1][1] for tried in card.overheads.values())
+        if card.room_bytes <= least:
+            return _Refused(Code.WEIGHTS_TOO_LARGE, _sizes(card, least))
+        step = self._step(candidate, shape, card)
+        return (
+            self._too_small(candidate, shape, card)
+            if step is None
+            else self._found(candidate, shape, card, step)
+        )
+
+    def _step(self, candidate: Candidate, shape: PoolShape, card: _Card) -> _Step | None:
+        """The first that fits outside the band, else the first that fits."""
+        inside: _Step | None = None
+        first: Row | None = None
+        for row in self._needs.rows(candidate, shape, card.tier):
+            first = first or row
+            spare = card.room_bytes - row.kv_bytes
+            if card.least_overhead_bytes(row) > spare:
+                continue
+            for sequences, overhead_bytes in card.overheads[row.batched_tokens]:
+                if overhead_bytes + self._band_bytes <= spare:
+                    return _Step(row, first, sequences, overhead_bytes, tight=False)
+                if inside is None and overhead_bytes <= spare:
+                    inside = _Step(row, first, sequences, overhead_bytes, tight=True)
+        return inside
+
+    def _card(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Card | None:
+        seen = _seen_of(shape)
+        if seen not in self._devices:
+            self._devices[seen] = self._device(shape)
+        found = self._devices[seen]
+        if found is None:
+            return None
+        device, tier = found
+        return _Card(
+            device=device,
+            weights_bytes=self._weights_bytes(candidate, checkpoint),
+            tier=tier,
+            overheads=self._needs.overheads(candidate, tier),
+        )
+
+    def _device(self, shape: PoolShape) -> tuple[memory.Device, BatchTier] | None:
+        accelerator = self._catalog.accelerators.get(shape.accelerator)
+        version = self._request.engine_version
+        device = memory.device(shape, accelerator, self._engine, version=version)
+        if device is None:
+            return None
+        tier = versions.batch_tier(
+            self._engine, version=version, accelerator=shape.accelerator, visible_mib=device.visible_mib
+        )
+        return device, tier
+
+    def _weights_bytes(self, candidate: Candidate, checkpoint: Checkpoint) -> int:
+        key = (checkpoint.name, candidate.tensor_parallel)
+        found = self._weights.get(key)
+        if found is None:
+            found = self._weights[key] = weights.loaded_bytes(
+                candidate.variant,
+                checkpoint,
+                tensor_parallel=candidate.tensor_parallel,
+                text_only=self._request.modalities <= TEXT_ONLY,
+            )
+        return found
+
+    def _found(self, candidate: Candidate, shape: PoolShape, card: _Card, step: _Step) -> _Found:
+        row = step.row
+        kv_cache_bytes = card.room_bytes - step.overhead_bytes
+        held = kv_cache.held_by(
+            row.layout, available_bytes=kv_cache_bytes, max_model_len=row.context_length, rules=self._rules
+        )
+        return _Found(
+            settings=Settings(
+                context_length=row.context_length,
+                max_sequences=step.sequences,
+                max_batched_tokens=row.batched_tokens,
+                kv_cache_precision=row.kv_precision,
+                tensor_parallel=candidate.tensor_parallel,
+                utilization_percent=card.device.utilization_percent,
+                modality_limits=self._limits(candidate),
+                async_scheduling=True,
+                enforce_eager=self._needs.eager,
+            ),
+            memory=Memory(
+                weights_bytes=card.weights_bytes,
+                kv_cache_bytes=kv_cache_bytes,
+                overhead_bytes=step.overhead_bytes,
+                band_bytes=self._band_bytes,
+                usable_bytes=card.device.usable_bytes,
+            ),
+            kv_tokens=held.tokens or 0,
+            given_up=_given_up(step, sequences=card.overheads[row.batched_tokens][0][0]),
+            tight=step.tight,
+            unverified=self._unverified(shape),
+        )
+
+    def _limits(self, candidate: Candidate) -> tuple[tuple[str, int], ...]:
+        return tuple(
+            (item, self._engine.items_per_prompt if item in self._request.modalities else 0)
+            for item in ITEMS
+            if item in candidate.variant.modalities
+        )
+
+    def _too_small(self, candidate: Candidate, shape: PoolShape, card: _Card) -> _Refused:
+        """The numbers of the settings that take least."""
+        rows = self._needs.rows(candidate, shape, card.tier)
+        least = min(rows, key=lambda row: row.kv_bytes + card.least_overhead_bytes(row))
+        overhead_bytes = card.least_overhead_bytes(least)
+        return _Refused(
+            Code.KV_CACHE_TOO_SMALL,
+            {
+                **_sizes(card, overhead_bytes),
+                "needed_mib": -(-least.kv_bytes // MIB),
+                "available_mib": (card.room_bytes - overhead_bytes) // MIB,
+                "context_length": least.context_length,
+                "concurrency": self._request.concurrency,
+                "kv_cache_precision": least.kv_precision.value,
+                "batched_tokens": least.batched_tokens,
+            },
+        )
+
+    def _unverified(self, shape: PoolShape) -> tuple[str, ...]:
+        """What nobody has checked, in words that follow "unverified:"."""
+        request = self._request
+        said = []
+        if not shape.verified or shape.accelerator not in self._catalog.accelerators:
+            said.append(f"a {shape.product or shape.accelerator} is planned from its memory alone")
+        if not versions.is_known(self._engine, request.engine_version):
+            said.append(f"the memory rules of {request.engine} {request.engine_version} were not compared")
+        if shape.sharing is Sharing.MPS:
+            said.append("what an engine sees of a GPU shared by MPS")
+        said.extend(f"--{name}" for name, _ in request.engine_overrides if name not in ACCOUNTED)
+        return tuple(said)
+
+
+def _seen_of(shape: PoolShape) -> tuple[object, ...]:
+    """All that a verdict reads of a shape."""
+    return (
+        shape.accelerator,
+        shape.product if not shape.verified else "",
+        shape.memory_mib,
+        shape.compute_capability,
+        shape.sharing,
+        shape.clients_per_device,
+        shape.verified,
+    )
+
+
+def _sizes(card: _Card, overhead_bytes: int) -> dict[str, int | str]:
+    return {
+        "weights_mib": card.weights_bytes // MIB,
+        "usable_mib": card.device.usable_bytes // MIB,
+        "overhead_mib": overhead_bytes // MIB,
+    }
+
+
+def _given_up(step: _Step, *, sequences: int) -> tuple[GivenUp, ...]:
+    """What lies below its first choice. A setting that a floor raised is not given up."""
+    row, first = step.row, step.first
+    wanted_and_taken: tuple[tuple[str, int | str, int | str], ...] = (
+        ("contextLength", first.context_length, row.context_length),
+        ("kvCachePrecision", first.kv_precision.value, row.kv_precision.value),
+        ("maxBatchedTokens", first.batched_tokens, row.batched_tokens),
+        ("maxSequences", sequences, step.sequences),
+    )
+    return tuple(GivenUp(name, wanted, taken) for name, wanted, taken in wanted_and_taken if wanted != taken)

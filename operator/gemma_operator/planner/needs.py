@@ -1,0 +1,159 @@
+"""What each step of the settings takes on one GPU: bytes of KV cache for the promise, bytes of overhead.
+
+Kept apart from `fit` because it depends on few things (variant, precision, GPUs of a replica, settings), so
+that a thousand candidates share a few dozen sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gemma_operator.catalog.records import BatchTier, Catalog
+from gemma_operator.hardware.records import PoolShape
+from gemma_operator.planner import steps
+from gemma_operator.planner.compatibility import Combination, known_bad, of_version
+from gemma_operator.planner.values import Candidate, KvPrecision, Request
+from gemma_operator.planner.vllm import kv_cache, overhead, versions
+
+#: The user's own flags that are reckoned with; every other one that changes memory marks the plan unverified.
+EAGER: Final = "enforce-eager"
+NO_HYBRID: Final = "disable-hybrid-kv-cache-manager"
+BLOCK_SIZE: Final = "block-size"
+ACCOUNTED: Final = frozenset({EAGER, NO_HYBRID, BLOCK_SIZE})
+
+#: By batch: (sequences, bytes of overhead), the first nearest to the engine's default.
+Overheads = Mapping[int, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Context, KV precision and batch, and the KV cache that the promise takes with them on each GPU."""
+
+    context_length: int
+    kv_precision: KvPrecision
+    batched_tokens: int
+    layout: kv_cache.Layout
+    kv_bytes: int
+
+
+class Needs:
+    """What the settings of one request take; sums are kept."""
+
+    def __init__(self, request: Request, catalog: Catalog) -> None:
+        self._request = request
+        self._engine = catalog.engines[request.engine]
+        self._rules = versions.rules(self._engine, request.engine_version)
+        self._flags = dict(request.engine_overrides)
+        self._known_bad = of_version(catalog.incompatibilities, request.engine_version)
+        self._blocks: dict[tuple[object, ...], int] = {}
+        self._batches: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._rows: dict[tuple[object, ...], Row] = {}
+        self._overheads: dict[tuple[object, ...], Overheads] = {}
+
+    @property
+    def eager(self) -> bool:
+        """Whether the user asked for no CUDA graphs."""
+        return self._flags.get(EAGER) == "true"
+
+    def rows(self, candidate: Candidate, shape: PoolShape, tier: BatchTier) -> Iterator[Row]:
+        """Nearest to the engine's defaults first; lazily, since the first row mostly does."""
+        request = self._request
+        batches = self.batches(candidate, tier)
+        for context in steps.contexts(request.context_length):
+            for precision in self._kv_precisions(candidate, shape):
+                block = self._block_size(shape, precision)
+                for batch in batches:
+                    yield self._row(candidate, context, precision, batch, block)
+
+    def batches(self, candidate: Candidate, tier: BatchTier) -> tuple[int, ...]:
+        """The batches that are tried."""
+        key = (candidate.variant.name, tier.batched_tokens)
+        found = self._batches.get(key)
+        if found is None:
+            request = self._request
+            floor = steps.batch_floor(candidate.variant, request.modalities, request.concurrency)
+            found = self._batches[key] = steps.batched_tokens(tier.batched_tokens, floor)
+        return found
+
+    def overheads(self, candidate: Candidate, tier: BatchTier) -> Overheads:
+        """By batch: the sequences that are tried, and the overhead of each; the last one takes least."""
+        key = (candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier)
+        found = self._overheads.get(key)
+        if found is None:
+            counts = steps.sequences(tier.sequences, self._request.concurrency)
+            found = self._overheads[key] = {
+                batch: tuple((count, self._overhead(candidate, batch, count)) for count in counts)
+                for batch in self.batches(candidate, tier)
+            }
+        return found
+
+    def _row(self, candidate: Candidate, context: int, precision: KvPrecision, batch: int, block: int) -> Row:
+        key = (candidate.variant.name, candidate.tensor_parallel, context, precision, batch, block)
+        row = self._rows.get(key)
+        if row is None:
+            layout = kv_cache.layout(
+                candidate.variant,
+                max_model_len=context,
+                in_flight_tokens=batch * self._rules.in_flight_batches,
+                tensor_parallel_size=candidate.tensor_parallel,
+                kv_cache_element_bytes=precision.element_bytes,
+                hybrid_kv_cache=self._flags.get(NO_HYBRID) != "true",
+                block_size=block,
+                spare_blocks=self._rules.spare_blocks,
+            )
+            needed = layout.blocks_needed(self._request.concurrency) * layout.block_bytes
+            row = self._rows[key] = Row(context, precision, batch, layout, needed)
+        return row
+
+    def _overhead(self, candidate: Candidate, batch: int, sequences: int) -> int:
+        return overhead.overhead_bytes(
+            candidate.variant,
+            self._engine.overhead,
+            precision=candidate.precision,
+            tensor_parallel=candidate.tensor_parallel,
+            max_batched_tokens=batch,
+            max_sequences=sequences,
+            graphs_deducted=self._rules.graph_estimate_deducted and not self.eager,
+        )
+
+    def _kv_precisions(self, candidate: Candidate, shape: PoolShape) -> Iterator[KvPrecision]:
+        """BF16 before FP8; FP8 unasked only where the card is known to be able."""
+        asked = self._request.kv_cache_precision
+        if asked != "Auto":
+            yield KvPrecision(asked)
+            return
+        yield KvPrecision.BF16
+        if shape.compute_capability is not None and self.fp8_refused(candidate, shape) is None:
+            yield KvPrecision.FP8
+
+    def fp8_refused(self, candidate: Candidate, shape: PoolShape) -> str | None:
+        """Why an FP8 KV cache is known not to work there."""
+        entry = known_bad(
+            self._known_bad,
+            Combination(
+                variant=candidate.variant.name,
+                precision=candidate.precision,
+                accelerator=shape.accelerator,
+                compute_capability=shape.compute_capability,
+                engine_version=self._request.engine_version,
+                tensor_parallel=candidate.tensor_parallel,
+                kv_cache_precision=KvPrecision.FP8.value,
+            ),
+        )
+        return None if entry is None else entry.message
+
+    def _block_size(self, shape: PoolShape, precision: KvPrecision) -> int:
+        key = (shape.compute_capability, precision)
+        found = self._blocks.get(key)
+        if found is None:
+            given = self._flags.get(BLOCK_SIZE, "")
+            by_engine = versions.block_size(
+                self._engine,
+                version=self._request.engine_version,
+                capability=shape.compute_capability,
+                kv_precision=precision.value,
+            )
+            found = self._blocks[key] = int(given) if given.isdigit() and int(given) > 0 else by_engine
+        return found
