@@ -1,0 +1,142 @@
+import random
+
+import pytest
+
+from gemma_operator.catalog.loader import packaged
+from gemma_operator.planner.choice import Outcome
+from gemma_operator.planner.placement import Ask, PlacedClaim, place_all
+from unit.planner.builders import GPU, a_demand, a_fit, a_node, a_pod, a_pool, a_request, a_shape, feasible
+
+L4, H100 = a_shape("l4"), a_shape("h100", gpus=8)
+L4_FITS, H100_FITS = a_fit(L4), a_fit(H100)
+FLEET = (
+    a_pool(L4, *(a_node(f"l4-{index:02}") for index in range(16))),
+    a_pool(H100, a_node("h100", gpus=8)),
+)
+
+
+def an_ask(number, *fits, replicas=1, name=None, **request):
+    return Ask(
+        key=("team", name or f"e4b-{number:02}"),
+        uid=f"uid-{number:02}",
+        created_at="2026-01-01T00:00:00Z",
+        replicas=replicas,
+        request=a_request(**request),
+        feasible=feasible(*(fits or (L4_FITS, H100_FITS))),
+    )
+
+
+def placed(asking, *, fleet=FLEET, pods=(), before=()):
+    def demand(fit, request):
+        return a_demand(fit.candidate.tensor_parallel, cpu=request.cpu_millis or 0)
+
+    return place_all(asking, pools=fleet, pods=pods, placed=before, demand=demand, catalog=packaged())
+
+
+def by_pool(choices):
+    pools = [choice.fit.candidate.shape.id.name for choice in choices.values() if choice.placed]
+    return {name: pools.count(name) for name in sorted(set(pools))}
+
+
+def a_claim(ask, choice):
+    return PlacedClaim(ask.key, choice.fit.candidate.shape.id, a_demand(), ask.replicas)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_twenty_at_once_on_sixteen_l4_and_eight_h100_are_sixteen_and_four(seed):
+    asking = [an_ask(number) for number in range(20)]
+    random.Random(seed).shuffle(asking)
+    choices = placed(asking)
+    assert by_pool(choices) == {"h100": 4, "l4": 16}
+    assert all(choice.outcome is Outcome.ROOM_NOW for choice in choices.values())
+    assert [key for key, choice in sorted(choices.items()) if choice.fit.candidate.shape is H100] == [
+        ("team", f"e4b-{number:02}") for number in range(16, 20)
+    ]
+
+
+@pytest.mark.parametrize("killed_after", range(21))
+def test_a_kill_in_the_middle_changes_nothing(killed_after):
+    asking = [an_ask(number) for number in range(20)]
+    whole = placed(asking)
+    before, rest = asking[:killed_after], asking[killed_after:]
+    claims = [a_claim(ask, whole[ask.key]) for ask in before]
+    bound = [a_pod(f"l4-{number:02}", owner=ask.key) for number, ask in enumerate(before[::2]) if number < 16]
+    after = placed(rest[::-1], pods=bound, before=claims[::-1])
+    assert after == {ask.key: whole[ask.key] for ask in rest}
+
+
+def test_of_two_for_one_gpu_the_older_gets_it_and_the_other_waits():
+    fleet = [a_pool(L4, a_node("n"))]
+    young, old = an_ask(0), an_ask(1)
+    old = Ask(old.key, old.uid, "2025-12-31T00:00:00Z", 1, old.request, feasible(L4_FITS))
+    young = Ask(young.key, young.uid, young.created_at, 1, young.request, feasible(L4_FITS))
+    choices = placed([young, old], fleet=fleet)
+    assert choices[old.key].outcome is Outcome.ROOM_NOW
+    assert choices[young.key].outcome is Outcome.WAITING
+
+
+def test_of_two_of_one_second_the_uid_decides():
+    fleet = [a_pool(L4, a_node("n"))]
+    asking = [an_ask(number, L4_FITS) for number in (2, 1)]
+    choices = placed(asking, fleet=fleet)
+    assert [choices[("team", f"e4b-0{number}")].placed for number in (1, 2)] == [True, False]
+
+
+def test_a_claim_holds_what_its_pods_have_not_taken_yet():
+    claim = PlacedClaim(("team", "other"), H100.id, a_demand(), replicas=6)
+    bound = [a_pod("h100", owner=("team", "other")) for _ in range(2)]
+    choices = placed([an_ask(0, H100_FITS, replicas=3)], pods=bound, before=[claim])
+    assert choices[("team", "e4b-00")].outcome is Outcome.PARTLY
+    assert choices[("team", "e4b-00")].best.room.now == 2
+
+
+def test_pods_beyond_what_is_wanted_free_nothing():
+    claim = PlacedClaim(("team", "other"), H100.id, a_demand(), replicas=1)
+    bound = [a_pod("h100", owner=("team", "other")) for _ in range(3)]
+    assert placed([an_ask(0, H100_FITS)], pods=bound, before=[claim])[("team", "e4b-00")].best.room.now == 5
+
+
+def test_who_is_planned_anew_may_use_the_gpus_of_its_own_pods():
+    fleet = [a_pool(L4, a_node("n"))]
+    bound = [a_pod("n", owner=("team", "chat"))]
+    assert placed([an_ask(0, L4_FITS, name="chat")], fleet=fleet, pods=bound)[("team", "chat")].placed
+    assert not placed([an_ask(0, L4_FITS, name="other")], fleet=fleet, pods=bound)[("team", "other")].placed
+
+
+def test_pods_are_found_by_the_name_that_children_have():
+    claim = PlacedClaim(("team", "v1.chat"), H100.id, a_demand(), replicas=8)
+    bound = [a_pod("h100", owner=("team", "v1-chat")) for _ in range(4)]
+    assert not placed([an_ask(0, H100_FITS)], pods=bound, before=[claim])[("team", "e4b-00")].placed
+    smaller = PlacedClaim(("team", "v1.chat"), H100.id, a_demand(), replicas=4)
+    assert placed([an_ask(0, H100_FITS)], pods=bound, before=[smaller])[("team", "e4b-00")].placed
+
+
+def test_each_sees_the_growth_that_those_before_it_claimed():
+    shape = a_shape("h100", gpus=8)
+    fit = a_fit(shape, tp=4)
+    fleet = [a_pool(shape, growth=1)]
+    choices = placed([an_ask(number, fit) for number in range(3)], fleet=fleet)
+    assert [choices[("team", f"e4b-0{n}")].outcome for n in range(3)] == [
+        Outcome.SCALE_UP,
+        Outcome.SCALE_UP,
+        Outcome.WAITING,
+    ]
+
+
+def test_a_node_selector_limits_room_and_claim():
+    nodes = [a_node("a", labels={"zone": "a"}), a_node("b", labels={"zone": "b"})]
+    fleet = [a_pool(L4, *nodes)]
+    asking = [an_ask(number, L4_FITS, node_selector=(("zone", "a"),)) for number in range(2)]
+    choices = placed([*asking, an_ask(2, L4_FITS)], fleet=fleet)
+    assert [choices[ask.key].placed for ask in asking] == [True, False]
+    assert choices[("team", "e4b-02")].placed
+
+
+def test_nobody_gets_more_than_there_is():
+    fleet = [a_pool(H100, *(a_node(f"h{index}", gpus=8) for index in range(3)))]
+    sizes = [4, 1, 8, 2, 4, 1, 2, 8, 1]
+    asking = [an_ask(number, a_fit(H100, tp=size)) for number, size in enumerate(sizes)]
+    choices = placed(asking, fleet=fleet)
+    taken = [size for ask, size in zip(asking, sizes, strict=True) if choices[ask.key].placed]
+    assert sum(taken) <= 24
+    assert fleet[0].nodes[0].allocatable[GPU] == 8
