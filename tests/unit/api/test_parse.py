@@ -1,5 +1,6 @@
 """What the command line says of bad manifests without a server, and what it makes of good ones."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +27,23 @@ def a_deployment(**spec: Any) -> dict[str, Any]:
         "metadata": {"name": "chat"},
         "spec": spec,
     }
+
+
+def words_of(node: Any) -> Iterator[str]:
+    """Every key of every manifest of the table."""
+    if isinstance(node, dict):
+        yield from node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from words_of(child)
+
+
+def field_refused(manifest: dict[str, Any]) -> str | None:
+    """The field that is refused, or None where the manifest is accepted."""
+    try:
+        parse_deployment(manifest)
+    except InvalidSpec as refused:
+        return refused.field
+    return None
 
 
 def strict(cases: list[Case]) -> list[Case]:
@@ -146,6 +164,21 @@ def test_text_is_always_served():
     deployment = parse_deployment(a_deployment(serving={"modalities": ["audio"]}))
 
     assert deployment.spec.serving.effective_modalities == {Modality.TEXT, Modality.AUDIO}
+
+
+WORDS = sorted({word for case in [*bad_cases(), *accepted_cases()] for word in words_of(case.manifest)})
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(WORDS),
+    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.sampled_from(WORDS), child, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(spec=JSON, metadata=st.just({"name": "chat"}) | JSON)
+def test_whatever_stands_there_the_answer_is_a_model_or_a_named_field(spec: Any, metadata: Any):
+    field = field_refused({"kind": "GemmaDeployment", "metadata": metadata, "spec": spec})
+
+    assert field is None or field.startswith(("spec", "metadata"))
 
 
 @given(
