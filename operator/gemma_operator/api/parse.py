@@ -79,7 +79,7 @@ def _refuse_another_kind(model: type[ApiModel], obj: Mapping[str, Any]) -> None:
 
 def _invalid(model: type[ApiModel], loc: Sequence[str | int], *, kind: str, message: str) -> InvalidSpec:
     """What is wrong, and what the field is for: its description says what may stand there."""
-    path = ""
+    path = purpose = ""
     node: Schema = _schema(model)
     for step in loc:
         if isinstance(step, int):
@@ -90,10 +90,10 @@ def _invalid(model: type[ApiModel], loc: Sequence[str | int], *, kind: str, mess
             path, node = f"{path}.{step}", node["additionalProperties"]
         elif kind == "missing" and not node.get("x-kubernetes-int-or-string"):
             path = f"{path}.{step}"  # metadata and its name, which the CRD leaves to the server
+        purpose = node.get("description", purpose)
     text = _PLAIN_WORDS.get(kind, message)
     if node.get("x-kubernetes-int-or-string"):
         text = "must be an integer or a quoted quantity"
-    purpose = node.get("description", "")
     return InvalidSpec(path.lstrip("."), f"{text}. {purpose}".rstrip())
 
 
