@@ -7,18 +7,18 @@ back as a claim, and who was not asks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gemma_operator.api.names import child_name
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.hardware.records import PodRecord, Pool, PoolId
 from gemma_operator.planner.choice import Choice, PriceOf, Ranking, choose, node_price_share, rank
+from gemma_operator.planner.demand import demand
 from gemma_operator.planner.room import NO_ROOM, Claim, Ledger, Room
 from gemma_operator.planner.values import Feasible, Fit, ReplicaDemand, Request
 
 Key = tuple[str, str]
-DemandOf = Callable[[Fit, Request], ReplicaDemand]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,6 @@ def place_all(
     pools: Iterable[Pool],
     pods: Iterable[PodRecord],
     placed: Iterable[PlacedClaim],
-    demand: DemandOf,
     catalog: Catalog,
     price: PriceOf = node_price_share,
 ) -> Mapping[Key, Choice]:
@@ -64,7 +63,7 @@ def place_all(
         if ranking is None:
             ranking = rank(ask.feasible, request=ask.request, catalog=catalog, price=price)
             rankings[same] = ranking
-        choices[ask.key] = _place(ask, ranking, ledger, demand)
+        choices[ask.key] = _place(ask, ranking, ledger, catalog)
     return choices
 
 
@@ -75,13 +74,14 @@ def ledger_of(*, pools: Iterable[Pool], pods: Iterable[PodRecord], placed: Itera
     return ledger
 
 
-def _place(ask: Ask, ranking: Ranking, ledger: Ledger, demand: DemandOf) -> Choice:
+def _place(ask: Ask, ranking: Ranking, ledger: Ledger, catalog: Catalog) -> Choice:
+    request = ask.request
+
     def room(fit: Fit) -> Room:
         if fit.candidate.shape is None:
             return NO_ROOM
-        return ledger.room(
-            fit.candidate.shape.id, demand(fit, ask.request), node_selector=ask.request.node_selector
-        )
+        wanted = demand(request, fit.candidate, catalog)
+        return ledger.room(fit.candidate.shape.id, wanted, node_selector=request.node_selector)
 
     ledger.release(owner_of(ask.key))
     choice = choose(ranking, replicas=ask.replicas, room=room)
@@ -90,9 +90,9 @@ def _place(ask: Ask, ranking: Ranking, ledger: Ledger, demand: DemandOf) -> Choi
         wanted = PlacedClaim(
             key=ask.key,
             pool=choice.fit.candidate.shape.id,
-            demand=demand(choice.fit, ask.request),
+            demand=demand(request, choice.fit.candidate, catalog),
             replicas=ask.replicas,
-            node_selector=ask.request.node_selector,
+            node_selector=request.node_selector,
         )
         ledger.claim([_outstanding(wanted, ledger)])
     return choice

@@ -12,9 +12,9 @@ plans and bound pods each time, so nothing has to be remembered over a restart.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gemma_operator.hardware import tolerations
 from gemma_operator.hardware.pools import has_labels
@@ -26,10 +26,15 @@ Labels = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Replicas that fit: `after_scale_up` counts those that fit now too."""
+    """Replicas that fit: `after_scale_up` counts those that fit now too.
+
+    `limit` is the resource of the host that keeps more from fitting now (cpu, memory, ephemeral-storage,
+    pods), empty where accelerators do; for messages, no part of what is compared.
+    """
 
     now: int
     after_scale_up: int
+    limit: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +129,10 @@ class Ledger:
         tolerated: Sequence[Toleration] | None,
     ) -> Room:
         wanted = _wanted(demand)
-        now = sum(
-            _fits(self._free[node.name], wanted)
-            for node in pool.nodes
-            if _is_open(node, node_selector, tolerated)
-        )
+        free = [self._free[node.name] for node in pool.nodes if _is_open(node, node_selector, tolerated)]
+        now = sum(_fits(each, wanted) for each in free)
         later = self._later(pool, wanted) if has_labels(dict(pool.shape.selector), node_selector) else 0
-        return Room(now=now, after_scale_up=now + later)
+        return Room(now=now, after_scale_up=now + later, limit=_limit(free, wanted))
 
     def _later(self, pool: Pool, wanted: Mapping[str, int]) -> int:
         if pool.growth is None:
@@ -192,6 +194,19 @@ def _fits(free: Mapping[str, int], wanted: Mapping[str, int]) -> int:
     """Replicas that fit into what is free. Of the host, what a listing does not print is no limit."""
     limits = [free.get(name, 0) // amount for name, amount in wanted.items() if name in free or "/" in name]
     return max(0, min(limits))
+
+
+def _limit(nodes: Sequence[Mapping[str, int]], wanted: Mapping[str, int]) -> str:
+    """The scarcest resource of the host on most of the nodes whose accelerators would hold more."""
+    scarcest = Counter(
+        min(
+            (name for name in wanted if name in free or "/" in name),
+            key=lambda name: (free.get(name, 0) // wanted[name], "/" not in name, name),
+        )
+        for free in nodes
+    )
+    host = sorted((-count, name) for name, count in scarcest.items() if "/" not in name)
+    return host[0][1] if host else ""
 
 
 def _subtract(free: dict[str, int], wanted: Mapping[str, int], *, sign: int) -> None:

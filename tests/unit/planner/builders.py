@@ -91,7 +91,7 @@ def a_request(**changes):
         "modalities": frozenset({"text"}),
         "kv_cache_precision": "Auto",
         "speculative_decoding": "Auto",
-        "engine": "vllm",
+        "engine": "VLLM",
         "engine_version": "0.32",
         "engine_overrides": (),
         "pools": None,

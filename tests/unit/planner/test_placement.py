@@ -27,10 +27,7 @@ def an_ask(number, *fits, replicas=1, name=None, **request):
 
 
 def placed(asking, *, fleet=FLEET, pods=(), before=()):
-    def demand(fit, request):
-        return a_demand(fit.candidate.tensor_parallel, cpu=request.cpu_millis or 0)
-
-    return place_all(asking, pools=fleet, pods=pods, placed=before, demand=demand, catalog=packaged())
+    return place_all(asking, pools=fleet, pods=pods, placed=before, catalog=packaged())
 
 
 def by_pool(choices):

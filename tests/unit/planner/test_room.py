@@ -51,7 +51,12 @@ def test_pods_of_a_node_are_scarce_too():
 
 def test_forty_gib_of_disk_hold_two_of_four_replicas():
     node = a_node("n", gpus=4, ephemeral_storage=40 * GIB)
-    assert room(a_pool(SHAPE, node), a_demand(1, disk=19 * GIB)).now == 2
+    found = room(a_pool(SHAPE, node), a_demand(1, disk=19 * GIB))
+    assert (found.now, found.limit) == (2, "ephemeral-storage")
+
+
+def test_where_accelerators_are_scarce_the_host_is_no_limit():
+    assert room(a_pool(SHAPE, a_node("n", gpus=1)), a_demand(1, cpu=30000)).limit == ""
 
 
 def test_what_bound_pods_asked_for_is_not_free():
