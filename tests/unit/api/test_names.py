@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_operator.api.names import child_name
@@ -39,6 +39,7 @@ def test_the_cut_leaves_no_two_dashes():
     assert "--" not in child_name("a" * 53 + "-" + "b" * 20)
 
 
+@settings(deadline=None)
 @given(OBJECT_NAMES)
 def test_any_object_gets_a_name_that_a_service_may_have(name: str):
     assert DNS_1035.match(child_name(name))

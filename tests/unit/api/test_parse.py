@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_operator.api import owned
@@ -174,6 +174,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(spec=JSON, metadata=st.just({"name": "chat"}) | JSON)
 def test_whatever_stands_there_the_answer_is_a_model_or_a_named_field(spec: Any, metadata: Any):
     field = field_refused({"kind": "GemmaDeployment", "metadata": metadata, "spec": spec})
@@ -181,6 +182,7 @@ def test_whatever_stands_there_the_answer_is_a_model_or_a_named_field(spec: Any,
     assert field is None or field.startswith(("spec", "metadata"))
 
 
+@settings(deadline=None)
 @given(
     flag=st.sampled_from(owned.OWNED_FLAGS),
     length=st.integers(min_value=1, max_value=30),
