@@ -35,12 +35,6 @@ class Observer(Protocol):
     def waited(self, seconds: float) -> None:
         """A key was handed out after so long."""
 
-    def worked(self, seconds: float) -> None:
-        """The work on a key took so long."""
-
-    def depth(self, keys: int) -> None:
-        """So many keys wait."""
-
 
 class Schedule(Generic[K]):
     """Which key may be worked on at which moment. Pure: every call is given the time."""
@@ -155,6 +149,11 @@ class Queue(Generic[K]):
         return self._open
 
     @property
+    def working(self) -> int:
+        """How many keys are being worked on."""
+        return len(self._schedule.working)
+
+    @property
     def oldest_worker_seconds(self) -> float:
         """For `/healthz`: a worker that has been busy for minutes hangs."""
         return self._schedule.oldest_seconds(now=self._clock())
@@ -209,7 +208,6 @@ class Queue(Generic[K]):
                 self._idle.clear()
                 if self._observer is not None:
                     self._observer.waited(waited_seconds)
-                    self._observer.depth(len(self._schedule))
                 return key
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
@@ -222,9 +220,7 @@ class Queue(Generic[K]):
 
     def done(self, key: K) -> None:
         """The work on `key` ended, well or not."""
-        took_seconds = self._schedule.done(key, now=self._clock())
-        if self._observer is not None:
-            self._observer.worked(took_seconds)
+        self._schedule.done(key, now=self._clock())
         if not self._schedule.working:
             self._idle.set()
         self._serve()
@@ -258,4 +254,3 @@ class Queue(Generic[K]):
     def _say_added(self) -> None:
         if self._observer is not None:
             self._observer.added()
-            self._observer.depth(len(self._schedule))

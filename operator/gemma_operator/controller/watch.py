@@ -42,7 +42,9 @@ class Store:
     def __init__(self, resource: Resource, *, on_change: OnChange | None = None) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
-        self._records: Records[Raw] = Records(cut=_cut, on_change=on_change)
+        self._records: Records[Raw] = Records(
+            cut=_cut, on_change=on_change, index=lambda obj: obj["metadata"].get("namespace") or ""
+        )
         self._missing: dict[Place, int] | None = None
         self._relisted = asyncio.Event()
 
@@ -56,6 +58,10 @@ class Store:
     def values(self) -> Iterator[Raw]:
         """All objects."""
         return self._records.values()
+
+    def in_namespace(self, namespace: str) -> tuple[Raw, ...]:
+        """The objects of one namespace."""
+        return self._records.by(namespace)
 
     def places(self) -> list[Place]:
         """Where all objects stand."""

@@ -208,12 +208,6 @@ async def test_an_observer_hears_of_every_step():
         def waited(self, seconds):
             self.append(("waited", seconds))
 
-        def worked(self, seconds):
-            self.append(("worked", seconds))
-
-        def depth(self, keys):
-            self.append(("depth", keys))
-
     log, now = Log(), [0.0]
     queue = Queue(observer=log, clock=lambda: now[0])
     queue.add("a")
@@ -223,4 +217,5 @@ async def test_an_observer_hears_of_every_step():
     now[0] = 5.0
     queue.done("a")
     queue.retry("a", at_least_seconds=60)
-    assert log == ["added", ("depth", 1), ("waited", 2.0), ("depth", 0), ("worked", 3.0), "retried"]
+    assert log == ["added", ("waited", 2.0), "retried"]
+    assert (len(queue), queue.working) == (0, 0)

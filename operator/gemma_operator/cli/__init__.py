@@ -1,0 +1,113 @@
+"""The command line: one file a command, found here by name.
+
+A command is a module with `NAME`, `HELP`, `EPILOG`, `add_arguments(parser)` and `run(args) -> int`. Only the
+one that is called is imported, so `version` does not wait for kopf; `--help` imports all for their one line.
+One that is not installed is not listed. Exit codes: 0, 1 where the answer is no or something failed, 2 for bad
+input, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+from gemma_operator.errors import GemmaOperatorError, UsageError
+
+#: In the order in which `--help` lists them.
+COMMANDS = ("plan", "pools", "memory", "run", "crd", "sandbox", "version")
+
+_DEFAULT_PROGRAM = "gemma-operator"
+_EPILOG = """\
+examples:
+  gemma-operator plan -f chat.yaml --nodes nodes.yaml    what would be served where, without a cluster
+  gemma-operator sandbox up                              a cluster with simulated GPUs on this machine
+  gemma-operator run                                     the operator, against the current context
+  gemma-operator COMMAND --help                          more examples
+"""
+
+
+class Command(Protocol):
+    """What a command's module has."""
+
+    NAME: str
+    HELP: str
+    EPILOG: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares flags and arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Does it; the exit code."""
+
+
+def main(argv: Sequence[str] | None = None, *, program: str = "") -> int:
+    """Runs one command; never a traceback for what a user can mend."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    program = program or program_name(sys.argv[0])
+    try:
+        args = _parser(program, arguments).parse_args(arguments)
+        command: Command = args.command
+        return command.run(args)
+    except SystemExit as end:  # argparse has said what was wrong, or printed help
+        return end.code if isinstance(end.code, int) else 2
+    except UsageError as error:
+        return _failed(program, error, code=2)
+    except GemmaOperatorError as error:
+        return _failed(program, error, code=1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `gemma-operator crd | head`: nobody reads any more
+        sys.stderr.close()
+        return 1
+
+
+def program_name(argv0: str) -> str:
+    """`kubectl gemma` for the plugin, as kubectl's users call it."""
+    name = Path(argv0).name
+    if name.startswith("kubectl-"):
+        return name.replace("-", " ", 1)
+    return name if name == _DEFAULT_PROGRAM else _DEFAULT_PROGRAM
+
+
+def installed() -> tuple[str, ...]:
+    """The commands whose modules exist."""
+    return tuple(name for name in COMMANDS if importlib.util.find_spec(f"{__name__}.{name}") is not None)
+
+
+def load(name: str) -> Command:
+    """The module of one command."""
+    return cast("Command", importlib.import_module(f"{__name__}.{name}"))
+
+
+def _parser(program: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Managed Gemma 4 on Kubernetes: one GemmaDeployment in, a healthy endpoint out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
+    names = installed()
+    wanted = arguments[0] if arguments else ""
+    for name in (wanted,) if wanted in names else names:
+        command = load(name)
+        below = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=command.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(below)
+        below.set_defaults(command=command)
+    return parser
+
+
+def _failed(program: str, error: Exception, *, code: int) -> int:
+    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,84 @@
+"""Which keys a change in a table concerns. Says nothing of what happened: a key says where to look.
+
+Children and pods know their deployment by the children's name, which several deployments may want (`a.b` and
+`a-b`); all of them are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gemma_operator.api import names
+from gemma_operator.apiserver.records import Change
+from gemma_operator.backends.kubernetes.snapshot import Child, Key
+from gemma_operator.controller.caches import PodSeen, Slice
+from gemma_operator.hardware.records import NodeRecord
+
+
+class Wake:
+    """Hooks for the `on_change` of every table."""
+
+    def __init__(
+        self,
+        *,
+        look_at: Callable[[Key], None],
+        hardware_changed: Callable[[], None],
+        room_changed: Callable[[], None],
+    ) -> None:
+        self._look_at = look_at
+        self._hardware_changed = hardware_changed
+        self._room_changed = room_changed
+        self._by_child: dict[Key, set[Key]] = {}
+
+    def deployment(self, change: Change[Mapping[str, Any]]) -> None:
+        """A GemmaDeployment came, changed or went; whoever wants the same children may have them now."""
+        key = Key(*change.place)
+        child = _child_key(key)
+        if change.new is None:
+            rivals = self._by_child.get(child, set())
+            rivals.discard(key)
+            if not rivals:
+                self._by_child.pop(child, None)
+        else:
+            self._by_child.setdefault(child, set()).add(key)
+        self._look_at(key)
+        if change.new is None:
+            self._children_of(child)
+
+    def pool(self, _change: Change[Mapping[str, Any]]) -> None:
+        """An AcceleratorPool came, changed or went."""
+        self._hardware_changed()
+        self._room_changed()
+
+    def node(self, _change: Change[NodeRecord]) -> None:
+        """A node came, went, or changed in what is kept of it."""
+        self._hardware_changed()
+        self._room_changed()
+
+    def pod(self, change: Change[PodSeen]) -> None:
+        """A pod takes another part of a node, or a replica changed."""
+        old, new = change.old, change.new
+        if (old and old.record) != (new and new.record):
+            self._room_changed()
+        for seen in (old, new):
+            if seen is not None and seen.owner is not None:
+                self._children_of(seen.owner)
+
+    def child(self, change: Change[Child]) -> None:
+        """One of our children came, changed or went. All children of one deployment have one name."""
+        self._children_of(Key(*change.place))
+
+    def slice(self, change: Change[Slice]) -> None:
+        """What stands behind a Service changed."""
+        for seen in (change.old, change.new):
+            if seen is not None:
+                self._children_of(seen.service)
+
+    def _children_of(self, child: Key) -> None:
+        for key in self._by_child.get(child, ()):
+            self._look_at(key)
+
+
+def _child_key(key: Key) -> Key:
+    return Key(key.namespace, names.child_name(key.name))
