@@ -1,0 +1,5 @@
+"""Prometheus for every test of this folder."""
+
+from monitoring.server import prometheus
+
+__all__ = ["prometheus"]
