@@ -93,7 +93,8 @@ async def run(folder: StateFolder) -> None:
         services = Watch(
             session, "/api/v1/services", changed=writer.service_changed, gone=writer.service_gone
         )
-        for work in (pods.run(), services.run(), writer.run()):
+        nodes = Watch(session, "/api/v1/nodes", changed=kubelet.node_changed, gone=kubelet.node_gone)
+        for work in (nodes.run(), pods.run(), services.run(), writer.run()):
             group.create_task(work)
         (folder.path / "daemon.ready").touch()
 

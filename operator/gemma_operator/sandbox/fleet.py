@@ -95,9 +95,14 @@ def add(client: Client, wanted: Iterable[dict[str, Any]]) -> None:
             client.merge(f"{path}/status", {"status": body.get("status", {})})
 
 
-def delete(client: Client, name: str) -> None:
-    """Delete one node."""
+def delete(client: Client, name: str, *, collect_pods: bool = False) -> None:
+    """Delete one node; with `collect_pods` its pods too, for which pod GC would take about a minute."""
     client.delete(f"/api/v1/nodes/{name}")
+    if collect_pods:
+        at_once = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+        for pod in client.items(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{name}"):
+            path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+            client.delete(path, at_once)
 
 
 def wait_ready(client: Client, *, limit_seconds: float) -> None:

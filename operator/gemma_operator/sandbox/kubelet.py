@@ -23,7 +23,7 @@ from gemma_operator.sandbox.simulator.server import ModelServer
 from gemma_operator.sandbox.watching import cancel
 
 _DRAIN_SECONDS = 30
-_BACK_OFF_SECONDS = (10, 20, 40, 80, 160, 300)  # kubelet's: doubling from 10 s, at most 5 minutes
+_BACK_OFF_SECONDS = (0, 10, 20, 40, 80, 160, 300)  # kubelet's: at once, then doubling, at most 5 minutes
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Kubelet:
         self._write_status = write_status
         self._lives: dict[str, tuple[PodLife, asyncio.Task[None]]] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._lost_nodes: set[str] = set()
 
     def changed(self, pod: dict[str, Any]) -> None:
         """A pod was seen: its life begins, gets new orders, or is over."""
@@ -47,7 +48,7 @@ class Kubelet:
                 self.gone(pod)
             else:
                 self._lives[uid][0].tell(pod)
-        elif _runs_here(pod):
+        elif _runs_here(pod) and pod["spec"]["nodeName"] not in self._lost_nodes:
             life = PodLife(pod, http=self._http, write_status=self._write_status)
             self._lives[uid] = (life, asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}"))
 
@@ -58,6 +59,18 @@ class Kubelet:
             ending = asyncio.create_task(self._end(*found))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
+
+    def node_changed(self, node: dict[str, Any]) -> None:
+        """A node was seen."""
+        self._lost_nodes.discard(node["metadata"]["name"])
+
+    def node_gone(self, node: dict[str, Any]) -> None:
+        """A machine is gone: what ran there is silent, and nobody is left to say so of its pods."""
+        name = node["metadata"]["name"]
+        self._lost_nodes.add(name)
+        for life, _ in list(self._lives.values()):
+            if life.pod["spec"]["nodeName"] == name:
+                self.gone(life.pod)
 
     @staticmethod
     async def _end(life: PodLife, task: asyncio.Task[None]) -> None:
@@ -71,7 +84,7 @@ class PodLife:
     def __init__(
         self, pod: dict[str, Any], *, http: aiohttp.ClientSession, write_status: WriteStatus
     ) -> None:
-        self._pod = pod
+        self.pod = pod
         self._http = http
         self._write_status = write_status
         self._host: str = pod["status"]["podIP"]
@@ -85,7 +98,7 @@ class PodLife:
 
     def tell(self, pod: dict[str, Any]) -> None:
         """The pod changed; only its annotations matter here."""
-        self._pod = pod
+        self.pod = pod
         orders = instructions.orders(pod)
         if orders != self._orders:
             self._orders = orders
@@ -105,15 +118,15 @@ class PodLife:
             await self.close()
             pause = _BACK_OFF_SECONDS[min(self._restarts, len(_BACK_OFF_SECONDS) - 1)]
             patch = podstatus.ended(
-                self._pod,
+                self.pod,
                 container=self._arguments.container,
                 ending=ending,
                 restarts=self._restarts,
                 since=since,
                 now=_now(),
-                waiting=f"{pause}s",
+                back_off_seconds=pause,
             )
-            await self._write_status(self._pod, patch)
+            await self._write_status(self.pod, patch)
             await asyncio.sleep(pause)
             self._restarts += 1
 
@@ -133,7 +146,7 @@ class PodLife:
         if self._orders.fault is Fault.MEMORY_REFUSAL:
             return Ending(1, "Error", self._orders.refusal(arguments.max_model_len))
         server.started = True
-        container = next(c for c in self._pod["spec"]["containers"] if c["name"] == arguments.container)
+        container = next(c for c in self.pod["spec"]["containers"] if c["name"] == arguments.container)
         probe = probes.startup(container)
         if not await self._starts(probe, port=arguments.port):
             return Ending(137, "Error", "the start-up probe failed too often: killed (simulated)")
@@ -189,7 +202,7 @@ class PodLife:
 
     async def _say(self, *, container: str | None, started: bool, ready: bool, since: str) -> None:
         patch = podstatus.running(
-            self._pod,
+            self.pod,
             container=container,
             started=started,
             ready=ready,
@@ -197,10 +210,10 @@ class PodLife:
             since=since,
             now=_now(),
         )
-        await self._write_status(self._pod, patch)
+        await self._write_status(self.pod, patch)
 
     def _warn(self) -> None:
-        metadata = self._pod["metadata"]
+        metadata = self.pod["metadata"]
         for complaint in self._orders.unreadable:
             _log.warning("pod %s/%s: %s", metadata["namespace"], metadata["name"], complaint)
 

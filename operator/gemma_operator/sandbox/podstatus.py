@@ -50,9 +50,9 @@ def ended(
     restarts: int,
     since: str,
     now: str,
-    waiting: str,
+    back_off_seconds: int,
 ) -> dict[str, Any]:
-    """The model container ended and waits: `waiting` says how long."""
+    """The model container ended. The first time kubelet starts it again at once, later it backs off."""
     terminated = {
         "exitCode": ending.exit_code,
         "reason": ending.reason,
@@ -60,21 +60,21 @@ def ended(
         "startedAt": since,
         "finishedAt": now,
     }
-    message = (
-        f"back-off {waiting} restarting failed container={container} "
-        f"pod={pod['metadata']['name']}_{pod['metadata']['namespace']}({pod['metadata']['uid']})"
-    )
+    state: dict[str, Any] = {"running": None, "waiting": None, "terminated": terminated}
+    if back_off_seconds:
+        metadata = pod["metadata"]
+        message = (
+            f"back-off {back_off_seconds}s restarting failed container={container} "
+            f"pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        )
+        state |= {"waiting": {"reason": "CrashLoopBackOff", "message": message}, "terminated": None}
     status = {
         "name": container,
         "ready": False,
         "started": False,
         "restartCount": restarts,
         "lastState": {"terminated": terminated},
-        "state": {
-            "waiting": {"reason": "CrashLoopBackOff", "message": message},
-            "running": None,
-            "terminated": None,
-        },
+        "state": state,
     }
     return _patch([status], unready=[container], now=now)
 

@@ -126,9 +126,13 @@ class Sandbox:
         """Let nodes join; one whose name is taken keeps its place and gets the new labels and status."""
         fleets.add(self.client, nodes)
 
-    def delete_node(self, name: str) -> None:
-        """Take a node away, as a cloud does; controller-manager then collects its pods."""
-        fleets.delete(self.client, name)
+    def delete_node(self, name: str, *, collect_pods: bool = False) -> None:
+        """Take a node away, as a cloud does. Its model servers refuse at once.
+
+        controller-manager's pod GC then collects the pods, which takes about a minute; `collect_pods` does
+        it here and now.
+        """
+        fleets.delete(self.client, name, collect_pods=collect_pods)
 
     def close(self) -> None:
         """Let go of our connections; the sandbox stays up."""

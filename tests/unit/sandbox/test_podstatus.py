@@ -43,7 +43,7 @@ def test_a_crashed_container_waits_as_kubelet_says_it():
         restarts=1,
         since=NOW,
         now=NOW,
-        waiting="10s",
+        back_off_seconds=10,
     )
     (status,) = patch["status"]["containerStatuses"]
     assert status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
@@ -61,8 +61,23 @@ def test_a_long_log_is_cut_to_its_end():
         restarts=0,
         since=NOW,
         now=NOW,
-        waiting="10s",
+        back_off_seconds=10,
     )
     message = patch["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"]
     assert len(message) == podstatus.MESSAGE_BYTES
     assert message.endswith("end")
+
+
+def test_the_first_crash_is_no_loop_yet():
+    patch = podstatus.ended(
+        a_pod(),
+        container="engine",
+        ending=Ending(1, "Error", "no"),
+        restarts=0,
+        since=NOW,
+        now=NOW,
+        back_off_seconds=0,
+    )
+    (status,) = patch["status"]["containerStatuses"]
+    assert status["state"]["waiting"] is None
+    assert status["state"]["terminated"] == status["lastState"]["terminated"]
