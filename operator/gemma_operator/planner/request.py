@@ -65,6 +65,7 @@ def from_spec(
         ephemeral_bytes=(
             None if resources.ephemeral_storage is None else quantities.whole_up(resources.ephemeral_storage)
         ),
+        engine_image=serving.engine.image,
     )
 
 

@@ -58,6 +58,8 @@ class Request:
     cpu_millis: int | None
     memory_bytes: int | None
     ephemeral_bytes: int | None
+    #: The user's own image of the engine; None: the catalog's.
+    engine_image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,143 @@
+"""What the status says of a decision: the plan's reason, what is waited for, the nearest miss, and the
+alternatives.
+
+A message says what to change where the user can. Nothing here holds a figure that moves by itself (free
+GPUs, ages): these texts stand in the status, and the status is not written at rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gemma_operator.planner.alternatives import alternatives
+from gemma_operator.planner.choice import Choice
+from gemma_operator.planner.values import Code, Feasible, Fit, GivenUp, Rejection, Request
+from gemma_operator.planner.words import gib, load, number, rejection, shortened, what, where
+
+__all__ = [
+    "alternatives",
+    "given_up",
+    "no_pools",
+    "nothing_fits",
+    "reason",
+    "unknown_accelerators",
+    "waiting",
+]
+
+MAX_REASON: Final = 512
+ARROW: Final = "\u2192"
+
+_SETTING_WORDS: Final = {
+    "contextLength": "tokens of context",
+    "kvCachePrecision": "KV cache",
+    "maxBatchedTokens": "batched tokens",
+    "maxSequences": "sequences",
+}
+#: What to change, for the reason that stands in the way of everything.
+_REMEDIES: Final = {
+    Code.WEIGHTS_TOO_LARGE: "allow a smaller variant or precision, or larger or more GPUs",
+    Code.KV_CACHE_TOO_SMALL: "lower serving.contextLength or concurrency, or allow larger or more GPUs",
+    Code.TAINTED: "add the toleration to hardware.tolerations",
+    Code.SPOT: "change hardware.spot",
+    Code.SHARED: "set hardware.sharedAccelerators: Allowed, or add whole GPUs",
+    Code.POOL_NOT_ALLOWED: "change hardware.pools",
+    Code.ACCELERATOR_NOT_ALLOWED: "change hardware.accelerators",
+    Code.NO_CHECKPOINT: "allow another precision",
+    Code.CONTEXT_TOO_LONG: "lower serving.contextLength or allow a larger variant",
+    Code.MODALITY_MISSING: "allow a variant that takes it, or leave the modality out",
+}
+#: Of what hinders all candidates, the nearest to serving is told first.
+_NEAREST: Final = (
+    Code.KV_CACHE_TOO_SMALL,
+    Code.WEIGHTS_TOO_LARGE,
+    Code.TAINTED,
+    Code.SHARED,
+    Code.SPOT,
+    Code.ACCELERATOR_NOT_ALLOWED,
+    Code.POOL_NOT_ALLOWED,
+)
+
+
+def reason(fit: Fit, request: Request) -> str:
+    """Why this plan, and what was given up for it."""
+    parts = [f"{what(fit.candidate)} on {where(fit.candidate)}: the first of the order that has room"]
+    if fit.given_up:
+        parts.append(given_up(fit.given_up, fit, request))
+    if fit.tight:
+        band = gib(fit.memory.band_bytes // 1024**2)
+        parts.append(f"fits only inside the {band} band of the estimate, so the engine may refuse to start")
+    if fit.unverified:
+        parts.append("unverified: " + ", ".join(fit.unverified))
+    return shortened("; ".join(parts), MAX_REASON)
+
+
+def given_up(settings: Sequence[GivenUp], fit: Fit, request: Request) -> str:
+    """What was taken below its first choice, and for what."""
+    steps = ", ".join(
+        f"{number(each.wanted)} {ARROW} {number(each.taken)} {_SETTING_WORDS.get(each.setting, each.setting)}"
+        for each in settings
+    )
+    return f"{steps} to keep {load(fit.settings.context_length, request.concurrency)}"
+
+
+def waiting(choice: Choice, request: Request) -> str:
+    """What a deployment waits for that would fit somewhere."""
+    fit = choice.fit
+    if fit is None:
+        return "nothing fits"
+    others = (
+        "" if len(request.variants) * len(request.precisions) == 1 else ", nor has any other pool that fits"
+    )
+    return shortened(
+        f"{what(fit.candidate)} fits on {where(fit.candidate)}, which has no room now{others}; "
+        "it is placed as soon as GPUs are free or nodes are added",
+        MAX_REASON,
+    )
+
+
+def unknown_accelerators(unknown: Mapping[str, Sequence[str]]) -> str:
+    """Names that the catalog lacks, with the nearest that it has."""
+    said = [
+        f"{name} ({'nearest: ' + ', '.join(nearest) if nearest else 'nothing is near'})"
+        for name, nearest in unknown.items()
+    ]
+    return shortened(f"hardware.accelerators: not in the catalog: {'; '.join(said)}", MAX_REASON)
+
+
+def no_pools() -> str:
+    """A cluster without GPUs."""
+    return "no pool of accelerators is known: add GPU nodes, or declare an AcceleratorPool"
+
+
+def nothing_fits(verdict: Feasible, request: Request) -> str:
+    """The nearest miss of a request that no known pool can hold, and the remedy."""
+    if not verdict.rejections:
+        return no_pools()
+    miss = nearest(verdict.rejections)
+    remedy = _REMEDIES.get(miss.code)
+    said = f"no pool can hold an allowed candidate for {load(request.context_length, request.concurrency)}"
+    place = f" on {where(miss.candidate)}" if miss.candidate.shape is not None else ""
+    parts = [
+        said,
+        f"nearest: {what(miss.candidate)}{place}: {rejection(miss)}",
+    ]
+    if remedy:
+        parts.append(remedy)
+    return shortened("; ".join(parts), MAX_REASON)
+
+
+def nearest(rejections: Sequence[Rejection]) -> Rejection:
+    """The one that misses by least."""
+    return min(rejections, key=_distance)
+
+
+def _distance(rejected: Rejection) -> tuple[int, int]:
+    """How far a candidate is from serving: first by kind, then by what is missing."""
+    kind = _NEAREST.index(rejected.code) if rejected.code in _NEAREST else len(_NEAREST)
+    details = rejected.details
+    if rejected.code is Code.KV_CACHE_TOO_SMALL:
+        return kind, int(details["needed_mib"]) - int(details["available_mib"])
+    if rejected.code is Code.WEIGHTS_TOO_LARGE:
+        return kind, int(details["weights_mib"]) - int(details["usable_mib"])
+    return kind, 0

@@ -1,0 +1,180 @@
+"""Single verdicts in words: why a candidate cannot serve, and why one that can was not taken.
+
+A message says what stands in the way in numbers. Nothing here holds a figure that moves by itself (free
+GPUs, ages): these texts stand in the status, and the status is not written at rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gemma_operator.planner.choice import Ranked
+from gemma_operator.planner.values import Candidate, Code, Fit, Rejection
+
+MAX_MESSAGE: Final = 256
+TIMES: Final = "\u00d7"
+_Details = Mapping[str, int | str]
+
+
+def rejection(rejected: Rejection) -> str:
+    """Why a candidate cannot serve."""
+    return shortened(_SAID[rejected.code](rejected.candidate, rejected.details), MAX_MESSAGE)
+
+
+def not_taken(other: Ranked, taken: Fit) -> tuple[Code, str]:
+    """Why a candidate that fits is not the plan."""
+    if other.lost_by == "room":
+        return Code.NO_ROOM, "fits, but its pool has no room for every replica"
+    return Code.LATER_IN_ORDER, shortened(f"fits; {_order_words(other, taken)}", MAX_MESSAGE)
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut at a word, visibly."""
+    if len(text) <= most:
+        return text
+    return text[: most - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "\u2026"
+
+
+def _order_words(other: Ranked, taken: Fit) -> str:
+    candidate, best = other.fit.candidate, taken.candidate
+    words: dict[str, str] = {
+        "backend": f"{best.backend} comes before it in placement.backends",
+        "variant": f"{best.variant.name} comes before it in model.variants",
+        "precision": f"{best.precision} comes before it in model.precisions",
+        "context": f"with {number(other.fit.settings.context_length)} tokens of context, "
+        f"the plan has {number(taken.settings.context_length)}",
+        "tight": "only inside the band of the estimate, the plan outside of it",
+        "price": f"{_devices(candidate)} {_more(candidate, best)} than {_devices(best)}",
+        "spot": "its nodes may be taken away at any time",
+        "headroom": "it leaves less of each GPU to spare",
+        "checkpoint": "its checkpoint comes later in the catalog",
+        "tensorParallel": f"it takes {candidate.tensor_parallel} GPUs, the plan {best.tensor_parallel}",
+    }
+    return words.get(other.lost_by, "its pool comes later by name")
+
+
+def _more(candidate: Candidate, best: Candidate) -> str:
+    """Without a price for both, the number and size of the GPUs stand for it."""
+    priced = all(each.shape is not None and each.shape.node_price is not None for each in (candidate, best))
+    return "cost more" if priced else "are more GPU"
+
+
+def _weights_too_large(candidate: Candidate, details: _Details) -> str:
+    return (
+        f"{what(candidate)} needs {gib(_int(details, 'weights_mib'))} of weights"
+        f" and {gib(_int(details, 'overhead_mib'))} beside them{_each(candidate)};"
+        f" {_card(candidate)} offers {gib(_int(details, 'usable_mib'))}"
+    )
+
+
+def _kv_cache_too_small(candidate: Candidate, details: _Details) -> str:
+    asked = load(_int(details, "context_length"), _int(details, "concurrency"))
+    return (
+        f"{what(candidate)} leaves {gib(_int(details, 'available_mib'))} for the KV cache{_each(candidate)} of"
+        f" {gib(_int(details, 'usable_mib'))}; {asked} need {gib(_int(details, 'needed_mib'))}"
+        f" ({details['kv_cache_precision']}, {number(_int(details, 'batched_tokens'))} batched)"
+    )
+
+
+def _spot(candidate: Candidate, details: _Details) -> str:
+    del candidate
+    return f"{details['message']}, and hardware.spot is {details['spot']}"
+
+
+def _shared(candidate: Candidate, details: _Details) -> str:
+    del candidate
+    shared = f"{details['clients']} clients share a GPU ({details['sharing']})"
+    return f"{shared}: hardware.sharedAccelerators is Forbidden"
+
+
+def _message(candidate: Candidate, details: _Details) -> str:
+    del candidate
+    return str(details["message"])
+
+
+_SAID: Final[Mapping[Code, Callable[[Candidate, _Details], str]]] = {
+    Code.NO_CHECKPOINT: lambda c, d: (
+        f"no {c.precision} checkpoint of {c.variant.name} ({d['tuning']}) is known"
+    ),
+    Code.CONTEXT_TOO_LONG: lambda c, d: (
+        f"{c.variant.name} takes at most {number(d['max_context_length'])} tokens, "
+        f"serving.contextLength is {number(d['context_length'])}"
+    ),
+    Code.MODALITY_MISSING: lambda c, d: f"{c.variant.name} takes no {d['modalities']}",
+    Code.UNKNOWN_MEMORY: lambda c, d: (
+        f"nothing tells the memory of {d['accelerator']}: declare it in an AcceleratorPool"
+    ),
+    Code.POOL_REFUSED: _message,
+    Code.POOL_NOT_ALLOWED: lambda c, d: f"not in hardware.pools ({d['pools']})",
+    Code.ACCELERATOR_NOT_ALLOWED: lambda c, d: (
+        f"{d['accelerator']} is not in hardware.accelerators ({d['accelerators']})"
+    ),
+    Code.SPOT: _spot,
+    Code.SHARED: _shared,
+    Code.TAINTED: lambda c, d: (
+        f"the taint {d['taint']} is not tolerated: add a toleration to hardware.tolerations"
+    ),
+    Code.INCOMPATIBLE: _message,
+    Code.NODE_TOO_SMALL: _message,
+    Code.WEIGHTS_TOO_LARGE: _weights_too_large,
+    Code.KV_CACHE_TOO_SMALL: _kv_cache_too_small,
+    Code.NO_ROOM: lambda c, d: "fits, but its pool has no room for every replica",
+    Code.LATER_IN_ORDER: lambda c, d: "fits, but comes later in the order",
+    Code.BACKEND_NOT_AVAILABLE: lambda c, d: f"{d['backend']} is not there yet in this version",
+}
+
+
+def what(candidate: Candidate) -> str:
+    """Variant and precision."""
+    return f"{candidate.variant.name} {candidate.precision}"
+
+
+def where(candidate: Candidate) -> str:
+    """Devices and pool."""
+    shape = candidate.shape
+    if shape is None:
+        return candidate.backend
+    return f"{_devices(candidate)} of {shape.id.source.value}/{shape.id.name}"
+
+
+def _devices(candidate: Candidate) -> str:
+    return f"{candidate.tensor_parallel} {TIMES} {_card_name(candidate)}"
+
+
+def _card(candidate: Candidate) -> str:
+    name = _card_name(candidate)
+    return f"an {name}" if name[:1].lower() in "aeion" else f"a {name}"
+
+
+def _card_name(candidate: Candidate) -> str:
+    shape = candidate.shape
+    if shape is None:
+        return "GPU"
+    unknown = shape.accelerator == "unknown"
+    return (shape.product or "GPU of unknown model") if unknown else shape.accelerator
+
+
+def _each(candidate: Candidate) -> str:
+    gpus = candidate.tensor_parallel
+    return "" if gpus == 1 else f" on each of {gpus} GPUs"
+
+
+def load(context_length: int | None, concurrency: int) -> str:
+    """What is held at once."""
+    context = "the context" if context_length is None else f"{number(context_length)} tokens"
+    return f"{context} {TIMES} {concurrency}"
+
+
+def gib(mib: int) -> str:
+    """A size for people."""
+    return f"{mib / 1024:.1f} GiB"
+
+
+def number(value: int | str) -> str:
+    """Thousands are set apart from 10,000 on."""
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _int(details: _Details, key: str) -> int:
+    return int(details[key])
