@@ -23,7 +23,7 @@ from gemma_operator.probing import facts as judge
 from gemma_operator.probing.deltas import Delta, since
 from gemma_operator.probing.exposition import EngineSample
 from gemma_operator.probing.facts import FailureKind, ProbeResult, ReplicaFacts, Verdict
-from gemma_operator.probing.wire import Wire
+from gemma_operator.probing.wire import Visit, Wire
 from gemma_operator.settings import OperatorSettings
 
 K = TypeVar("K", bound=Hashable)
@@ -31,8 +31,12 @@ K = TypeVar("K", bound=Hashable)
 #: Pause before a replica that was never proved is asked again; doubled each time, up to the period.
 FIRST_RETRY_SECONDS = 1.0
 _JITTER = 0.1
+#: Others get their turn between so many, when all come due together.
+_STARTED_AT_ONCE = 16
 #: Replicas that let the last probe time out share this part of the slots, so that they block no other.
 _SUSPECTS_SHARE = 4
+_HOLDS_A_SLOT = frozenset({FailureKind.TIMEOUT, FailureKind.UNREACHABLE})
+_NOT_UP_YET = frozenset({FailureKind.REFUSED, FailureKind.UNREACHABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ class Prober(Generic[K]):
 
     async def run(self) -> None:
         """Look at whatever is due, until cancelled."""
-        async with self._wire, asyncio.TaskGroup() as looks:
+        async with asyncio.TaskGroup() as looks:
             try:
                 while True:
                     wait_seconds = self._start_due(looks)
@@ -189,9 +193,11 @@ class Prober(Generic[K]):
             self._woken.set()
 
     def _start_due(self, looks: asyncio.TaskGroup) -> float | None:
-        """Starts what is due; returns the seconds to the next, None where there is none."""
+        """Starts some of what is due; returns the seconds to the next, None where there is none."""
         now = self._clock()
-        while self._due:
+        for _ in range(_STARTED_AT_ONCE):
+            if not self._due:
+                return None
             due_seconds, turn, pod_uid = self._due[0]
             watch = self._watches.get(pod_uid)
             if watch is not None and watch.turn == turn:
@@ -199,59 +205,49 @@ class Prober(Generic[K]):
                     return due_seconds - now
                 watch.task = looks.create_task(self._look(watch), name=f"look at {pod_uid}")
             heapq.heappop(self._due)
-        return None
+        return 0.0
 
     async def _look(self, watch: _Watch[K]) -> None:
+        """One visit. Its facts are put up when it ends: half a visit would flap."""
         before = judge.verdict(watch.facts)
-        await self._read_counters(watch)
-        if not self._proved_just_now(watch):
-            await self._ask(watch)
-            if judge.may_be_slow(watch.facts):
-                # a queue that moved while the question waited in it is no failure
-                await self._read_counters(watch)
+        async with self._wire.visit() as visit:
+            known = await self._read_counters(watch, visit, watch.facts)
+            if not _proved_by_this_scrape(known):
+                known = await self._ask(watch, visit, known)
+                if judge.may_be_slow(known):
+                    # a queue that moved while the question waited in it is no failure
+                    known = await self._read_counters(watch, visit, known)
+            watch.facts = known
+            if judge.verdict(known) is not before:
+                self._on_verdict(watch.key)
         watch.task = None
         self._plan_next(watch)
-        if judge.verdict(watch.facts) is not before:
-            self._on_verdict(watch.key)
 
-    def _proved_just_now(self, watch: _Watch[K]) -> bool:
-        """This look's counters show real traffic."""
-        known = watch.facts
-        return (
-            judge.verdict(known) is Verdict.PROVED
-            and known.scraped_at_seconds is not None
-            and known.proved_at_seconds == known.scraped_at_seconds
-        )
-
-    async def _read_counters(self, watch: _Watch[K]) -> None:
+    async def _read_counters(self, watch: _Watch[K], visit: Visit, known: ReplicaFacts) -> ReplicaFacts:
         target = watch.target
         async with self._scrapes:
-            sample = await self._wire.scrape(target.url + target.engine.metrics_path, target.engine.metrics)
+            sample = await visit.scrape(target.url + target.engine.metrics_path, target.engine.metrics)
         if sample is None:
-            return
-        delta = since(watch.facts.sample, sample)
-        watch.facts = judge.after_scrape(
-            watch.facts, sample, now_seconds=self._clock(), model_name=target.model_name
-        )
-        self._on_sample(watch.key, target.pod_uid, sample, delta)
+            return known
+        self._on_sample(watch.key, target.pod_uid, sample, since(known.sample, sample))
+        return judge.after_scrape(known, sample, now_seconds=self._clock(), model_name=target.model_name)
 
-    async def _ask(self, watch: _Watch[K]) -> None:
+    async def _ask(self, watch: _Watch[K], visit: Visit, known: ReplicaFacts) -> ReplicaFacts:
         target = watch.target
-        failure = watch.facts.failure
-        suspect = failure is not None and failure.kind in (FailureKind.TIMEOUT, FailureKind.UNREACHABLE)
+        suspect = known.failure is not None and known.failure.kind in _HOLDS_A_SLOT
         async with self._suspects if suspect else self._questions:
-            result = await self._wire.ask(
+            result = await visit.ask(
                 target.url + target.token_request.path,
                 body=target.token_request.body,
                 headers=target.headers,
                 model_name=target.model_name,
                 generated_tokens=target.engine.generated_tokens,
             )
-        starting = watch.facts.proved_at_seconds is None and not watch.target.pod_ready
-        if starting and result.kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE):
-            return
-        watch.facts = judge.after_probe(watch.facts, result, now_seconds=self._clock())
+        starting = known.proved_at_seconds is None and not watch.target.pod_ready
+        if starting and result.kind in _NOT_UP_YET:
+            return known
         self._on_probe(watch.key, target.pod_uid, result)
+        return judge.after_probe(known, result, now_seconds=self._clock())
 
     def _plan_next(self, watch: _Watch[K]) -> None:
         pause = self._period_seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
@@ -264,3 +260,12 @@ class Prober(Generic[K]):
             watch.again = False
             pause = 0.0
         self._schedule(watch, self._clock() + pause)
+
+
+def _proved_by_this_scrape(known: ReplicaFacts) -> bool:
+    """It showed real traffic, so no question is needed."""
+    return (
+        judge.verdict(known) is Verdict.PROVED
+        and known.scraped_at_seconds is not None
+        and known.proved_at_seconds == known.scraped_at_seconds
+    )

@@ -1,16 +1,20 @@
 """How an engine is spoken to over HTTP: bounded in time and size, and no error of a pod gets further.
 
-Only the connection of one look is kept, for the moment between scrape and question: uvicorn closes an idle
-one after 5 s, long before the next look, and a connection that closes under a request looks like a failure.
-So the pool stays small too; httpx polls every pooled socket at each request.
+A look is one visit over one connection, closed at its end. uvicorn closes an idle connection after 5 s, long
+before the next look, and one that closes under a request looks like a failure. Nor is there a pool over
+all engines: httpx looks at every pooled connection at each request, which at 64 connections was a third
+of what a look costs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import ssl
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import httpx
 
@@ -22,7 +26,6 @@ from gemma_operator.probing.facts import FailureKind, ProbeResult
 from gemma_operator.scrub import excerpt
 from gemma_operator.settings import OperatorSettings
 
-_KEEP_ALIVE_SECONDS = 1.0
 #: vLLM 0.32 exposes 55 kB; a body beyond this is not read to its end.
 _LARGEST_SCRAPE_BYTES = 4 * 1024 * 1024
 _LARGEST_ANSWER_BYTES = 256 * 1024
@@ -36,35 +39,39 @@ class _TooLargeError(Exception):
     """A body went on and on."""
 
 
-def client() -> httpx.AsyncClient:
-    """The client that speaks to pods: directly, whatever proxy the environment names."""
-    limits = httpx.Limits(
-        max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS
-    )
-    # time-outs are set around the whole exchange: httpx's own begin anew with every byte
-    return httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False)  # noqa: S501, S113
-
-
 class Wire:
-    """Scrapes and questions; what goes wrong comes back as a value."""
+    """Makes visits. A client that is given (by tests, or for a proxy) is used as it is and not closed."""
 
     def __init__(self, *, settings: OperatorSettings, http: httpx.AsyncClient | None = None) -> None:
         self._timeout_seconds = settings.probe_timeout_seconds
-        self._given = http
-        self._http = http or client()
+        self._http = http
+        # engines speak plain HTTP; a context for each connection would be most of its cost
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    async def __aenter__(self) -> Self:
-        if self._http.is_closed and self._given is None:
-            self._http = client()
-        return self
+    @contextlib.asynccontextmanager
+    async def visit(self) -> AsyncIterator[Visit]:
+        """One look at one engine, over one connection."""
+        if self._http is not None:
+            yield Visit(
+                functools.partial(self._http.send, stream=True), timeout_seconds=self._timeout_seconds
+            )
+            return
+        async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
+            yield Visit(transport.handle_async_request, timeout_seconds=self._timeout_seconds)
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._given is None:
-            await self._http.aclose()
+
+class Visit:
+    """Scrapes and questions; what goes wrong comes back as a value."""
+
+    def __init__(
+        self, send: Callable[[httpx.Request], Awaitable[httpx.Response]], *, timeout_seconds: float
+    ) -> None:
+        self._send = send
+        self._timeout_seconds = timeout_seconds
 
     async def scrape(self, url: str, names: MetricNames) -> EngineSample | None:
         """The engine's counters, or None where they cannot be had: the question then says why."""
-        request = self._http.build_request("GET", url, headers=_HEADERS)
+        request = httpx.Request("GET", url, headers=_HEADERS)
         try:
             async with asyncio.timeout(min(self._timeout_seconds, _SCRAPE_TIMEOUT_SECONDS)):
                 status, body = await self._exchange(request, _LARGEST_SCRAPE_BYTES)
@@ -82,11 +89,11 @@ class Wire:
         generated_tokens: Callable[[Mapping[str, Any]], int],
     ) -> ProbeResult:
         """One token, asked for and judged."""
-        request = self._http.build_request(
+        request = httpx.Request(
             "POST",
             url,
             content=body,
-            headers={**_HEADERS, "content-type": "application/json", "connection": "close", **dict(headers)},
+            headers={**_HEADERS, "content-type": "application/json", **dict(headers)},
         )
         started = time.monotonic()
         try:
@@ -103,7 +110,7 @@ class Wire:
         )
 
     async def _exchange(self, request: httpx.Request, largest_bytes: int) -> tuple[int, bytes]:
-        response = await self._http.send(request, stream=True)
+        response = await self._send(request)
         try:
             parts: list[bytes] = []
             room = largest_bytes
