@@ -3,17 +3,23 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from plans import a_plan
-
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.api.parse import parse_deployment
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
 from gemma_operator.backends.kubernetes.render import pod_intent, render
-from gemma_operator.backends.kubernetes.snapshot import Child, Key, Placement, Replica, ServedAddress, Snapshot
+from gemma_operator.backends.kubernetes.snapshot import (
+    Child,
+    Key,
+    Placement,
+    Replica,
+    ServedAddress,
+    Snapshot,
+)
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.probing.facts import Failure, FailureKind, ReplicaFacts
 from gemma_operator.settings import OperatorSettings
+from plans import a_plan
 
 NOW = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 ENGINE = engine_named("VLLM")
@@ -136,7 +142,9 @@ def a_replica(name="chat-0", *, intent="", **changes):
 
 def proved(replica, **changes):
     return replace(
-        ReplicaFacts(pod_uid=replica.uid, proved_at_seconds=100.0, proved_model="chat", scraped_at_seconds=100.0),
+        ReplicaFacts(
+            pod_uid=replica.uid, proved_at_seconds=100.0, proved_model="chat", scraped_at_seconds=100.0
+        ),
         **changes,
     )
 
@@ -152,7 +160,9 @@ def a_running_snapshot(*, spec=None, replicas=None, facts=None, served=None, **c
     manifests = manifests_for(spec=spec)
     intent = pod_intent(manifests)
     wanted = (spec or {}).get("replicas", 1)
-    pods = tuple(a_replica(f"chat-{n}", intent=intent) for n in range(wanted)) if replicas is None else replicas
+    pods = (
+        tuple(a_replica(f"chat-{n}", intent=intent) for n in range(wanted)) if replicas is None else replicas
+    )
     return a_snapshot(
         spec=spec,
         plan=a_plan(),

@@ -52,7 +52,7 @@ class OperatorSettings:
     operator_cidrs: tuple[str, ...] = ()
     pool_access: tuple[PoolAccess, ...] = field(default=())
 
-    def with_changes(self, **changes: Any) -> OperatorSettings:
+    def with_changes(self, **changes: Any) -> OperatorSettings:  # noqa: ANN401 - the fields' own types
         """The same settings with some of them given otherwise, as flags do."""
         return replace(self, **changes)
 
@@ -76,7 +76,7 @@ def from_mapping(raw: Mapping[str, Any]) -> OperatorSettings:
     return OperatorSettings(**values)
 
 
-def _value(key: str, value: Any, default: Any) -> Any:
+def _value(key: str, value: Any, default: Any) -> Any:  # noqa: ANN401 - yaml's own types
     if key == "poolAccess":
         return tuple(_pool_access(entry) for entry in _sequence(key, value))
     if isinstance(default, tuple):
@@ -88,13 +88,13 @@ def _value(key: str, value: Any, default: Any) -> Any:
     return type(default)(value)
 
 
-def _sequence(key: str, value: Any) -> list[Any]:
+def _sequence(key: str, value: object) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidSettings(f"{key} must be a list, not {value!r}")
     return value
 
 
-def _pool_access(entry: Any) -> PoolAccess:
+def _pool_access(entry: object) -> PoolAccess:
     if not isinstance(entry, Mapping) or set(entry) != {"pools", "namespaces"}:
         raise InvalidSettings(f"an entry of poolAccess has `pools` and `namespaces`, not {entry!r}")
     return PoolAccess(

@@ -2,8 +2,8 @@
 
 A command is a module with `NAME`, `HELP`, `EPILOG`, `add_arguments(parser)` and `run(args) -> int`. Only the
 one that is called is imported, so `version` does not wait for kopf; `--help` imports all for their one line.
-One that is not installed is not listed. Exit codes: 0, 1 where the answer is no or something failed, 2 for bad
-input, 130 for Ctrl-C.
+One that is not installed is not listed. Exit codes: 0, 1 where the answer is no or something failed, 2 for
+bad input, 130 for Ctrl-C.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-
+"""When things happen: what is watched, whose turn it is, and one reconcile after another."""

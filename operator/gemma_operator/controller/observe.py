@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemma_operator.api import names
-from gemma_operator.backends.kubernetes.snapshot import Child, Key, Placement, Replica, ServedAddress, Snapshot
+from gemma_operator.backends.kubernetes.snapshot import (
+    Child,
+    Key,
+    Placement,
+    Replica,
+    ServedAddress,
+    Snapshot,
+)
 from gemma_operator.controller.caches import Caches
 from gemma_operator.controller.inputs import InputsOf
 from gemma_operator.planner.plan import from_annotation

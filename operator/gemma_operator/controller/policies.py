@@ -6,14 +6,14 @@ speaks, the deployment has a plan and the plan's backend decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.api.parse import not_implemented_fields
-from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef
+from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef, StatusFields
 from gemma_operator.backends.kubernetes import policies as kubernetes
 from gemma_operator.backends.kubernetes import speech
 from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
@@ -34,12 +34,16 @@ def hands_off(snapshot: Snapshot, now: datetime) -> Decision | None:
     """The user said so: object and children are left alone, and the status says that they are."""
     if snapshot.annotations.get(names.RECONCILE) != names.RECONCILE_DISABLED:
         return None
-    message = f"the annotation {names.RECONCILE}: {names.RECONCILE_DISABLED} stops the operator; remove it to go on"
+    message = (
+        f"the annotation {names.RECONCILE}: {names.RECONCILE_DISABLED} stops the operator; remove it to go on"
+    )
     before = {condition.get("type"): condition for condition in snapshot.status.get("conditions", ())}
     status = before.get("Ready", {}).get("status", "Unknown")
     ready = replace(conditions.ready_unknown(Reason.HANDS_OFF, message), status=status)
     return Decision(
-        policy="hands_off", conditions=(ready, *_said_before(snapshot, but="Ready")), status=speech.kept(snapshot)
+        policy="hands_off",
+        conditions=(ready, *_said_before(snapshot, but="Ready")),
+        status=speech.kept(snapshot),
     )
 
 
@@ -54,9 +58,7 @@ def schema_outdated(snapshot: Snapshot, now: datetime) -> Decision | None:
     """The server prunes a field that we would honour: no new plan may ignore it. What runs goes on."""
     if not snapshot.schema_gaps or snapshot.plan is not None:
         return None
-    message = (
-        f"the installed CRD lacks {', '.join(snapshot.schema_gaps[:5])}: apply the CRDs of this operator's version"
-    )
+    message = f"the installed CRD lacks {', '.join(snapshot.schema_gaps[:5])}: apply this operator's CRDs"
     return _refused(snapshot, "schema_outdated", Reason.SCHEMA_OUTDATED, message)
 
 
@@ -99,7 +101,7 @@ def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
 
 def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
     """Plan first: everything below needs one. Asks placement, or says why there is none; what runs goes on."""
-    wanted_anew = snapshot.newly_requested("replan") or not snapshot.plan_possible
+    wanted_anew = snapshot.newly_requested("replan") or not snapshot.plan_possible or snapshot.resumes
     if snapshot.current_plan is not None and not wanted_anew:
         return None
     answer = snapshot.answer
@@ -172,14 +174,16 @@ def _refused(snapshot: Snapshot, policy: str, reason: Reason, message: str) -> D
     )
 
 
-def _placed_status(snapshot: Snapshot) -> speech.StatusFields:
+def _placed_status(snapshot: Snapshot) -> StatusFields:
     """What placement answered, beside what is running still."""
     answer = snapshot.answer
     changes: dict[str, object] = {
         "last_handled_replan_at": snapshot.requested("replan") or snapshot.status.get("lastHandledReplanAt")
     }
     if answer is not None:
-        changes["alternatives"] = [speech.alternative_status(alternative) for alternative in answer.alternatives]
+        changes["alternatives"] = [
+            speech.alternative_status(alternative) for alternative in answer.alternatives
+        ]
     plan = snapshot.current_plan or snapshot.plan
     changes["plan"] = to_status(plan) if plan else None
     return speech.kept(snapshot, **changes)
@@ -188,9 +192,9 @@ def _placed_status(snapshot: Snapshot) -> speech.StatusFields:
 def _said_before(snapshot: Snapshot, *, but: str) -> tuple[Condition, ...]:
     return tuple(
         Condition(
-            conditions.ConditionType(before["type"]),
+            _TYPES[before["type"]],
             before["status"],
-            Reason(before["reason"]),
+            _REASONS[before["reason"]],
             before.get("message", ""),
         )
         for before in snapshot.status.get("conditions", ())
@@ -198,14 +202,21 @@ def _said_before(snapshot: Snapshot, *, but: str) -> tuple[Condition, ...]:
     )
 
 
+_TYPES = {kind.value: kind for kind in conditions.ConditionType}
+_REASONS = {reason.value: reason for reason in Reason}
+
+
 def _events(snapshot: Snapshot, said: tuple[Condition, ...]) -> tuple[Event, ...]:
     """One Event when Ready or its reason's kind changes; a status that is only completed gives none."""
     ready = next((condition for condition in said if condition.type == "Ready"), None)
-    before = next((c for c in snapshot.status.get("conditions", ()) if c.get("type") == "Ready"), {})
+    said_before = snapshot.status.get("conditions", ())
+    before: Mapping[str, str] = next((c for c in said_before if c.get("type") == "Ready"), {})
     if ready is None or (ready.status == before.get("status") and ready.reason == before.get("reason")):
         return ()
     kind = "Normal" if ready.status == "True" or ready.reason in _CALM else "Warning"
     return (Event(type=kind, reason=str(ready.reason), message=ready.message),)
 
 
-_CALM = frozenset({Reason.STARTING_UP, Reason.ROLLING_OUT, Reason.PROVISIONING, Reason.NOT_PROVED, Reason.NO_ENDPOINTS})
+_CALM = frozenset(
+    {Reason.STARTING_UP, Reason.ROLLING_OUT, Reason.PROVISIONING, Reason.NOT_PROVED, Reason.NO_ENDPOINTS}
+)

@@ -42,7 +42,7 @@ class Parts:
     sources: Sources
     placement: PlacementDesk
     act: Act
-    prober: Prober
+    prober: Prober[Key]
     metrics: Metrics
     engine: Engine
     now: Callable[[], datetime]
@@ -70,7 +70,9 @@ class Reconciler:
             snapshot = observe(obj, parts.sources, foreign=foreign)
         decision = decide(snapshot, now=parts.now(), engine=parts.engine)
         if decision.ask is Ask.PLACE:
-            parts.placement.ask(obj, snapshot)
+            request = parts.sources.inputs(obj).request
+            assert request is not None, "a spec that cannot be read asks for nothing"
+            parts.placement.ask(snapshot, request)
             return decision.look_again_after_seconds
         await parts.act.act(decision, snapshot, now=parts.now())
         self._say(snapshot, decision)
@@ -78,7 +80,8 @@ class Reconciler:
 
     def _say(self, snapshot: Snapshot, decision: Decision) -> None:
         self._parts.prober.set_targets(snapshot.key, targets(snapshot, self._parts.engine))
-        self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision))
+        self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision, self._parts.engine))
+        self._parts.placement.written(snapshot.key, snapshot.plan)
 
     def _remember(self, key: Key, uid: str) -> None:
         known = self._uids.get(key)

@@ -1,1 +1,1 @@
-
+"""What is served where, and why not otherwise. Pure."""

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from plans import a_plan
-from snapshots import ENGINE, NOW, a_placement, a_running_snapshot, a_snapshot, said
 
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask
 from gemma_operator.controller.policies import POLICIES, decide
+from plans import a_plan
+from snapshots import ENGINE, NOW, a_placement, a_running_snapshot, a_snapshot, said
 
 
 def decided(snapshot):
@@ -61,7 +61,9 @@ def test_another_value_of_the_annotation_is_no_hands_off():
 
 
 def test_a_spec_that_cannot_be_read_is_a_condition_and_costs_nothing_that_runs():
-    snapshot = a_running_snapshot(deployment=None, spec_error="spec.serving.contextLength: must be at most 262144")
+    snapshot = a_running_snapshot(
+        deployment=None, spec_error="spec.serving.contextLength: must be at most 262144"
+    )
     decision = decided(snapshot)
     assert decision.policy == "spec_invalid"
     assert not decision.apply
@@ -161,7 +163,12 @@ def test_suspended_from_the_start_is_planned_and_shown_and_nothing_made():
 
 def test_suspending_a_running_one_removes_all_children_and_keeps_the_plan():
     decision = decided(a_running_snapshot(spec={"suspend": True}))
-    assert {ref.kind for ref in decision.delete} == {"ServiceAccount", "Service", "NetworkPolicy", "Deployment"}
+    assert {ref.kind for ref in decision.delete} == {
+        "ServiceAccount",
+        "Service",
+        "NetworkPolicy",
+        "Deployment",
+    }
     assert decision.status.plan["variant"] == "31B"
 
 

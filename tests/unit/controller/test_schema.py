@@ -20,7 +20,9 @@ def test_the_crd_of_this_version_has_no_gaps():
 
 
 def test_a_field_that_the_server_does_not_know_is_named():
-    assert gaps(served_without("spec", "serving", "thinking"), gemma_deployment_crd()) == ("spec.serving.thinking",)
+    assert gaps(served_without("spec", "serving", "thinking"), gemma_deployment_crd()) == (
+        "spec.serving.thinking",
+    )
 
 
 def test_a_whole_branch_is_named_once():

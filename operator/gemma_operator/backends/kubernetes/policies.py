@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from gemma_operator.api import conditions
+from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Decision, ObjectRef
 from gemma_operator.backends.kubernetes import speech
@@ -26,7 +26,9 @@ _LOOK_FOR_COLLECTOR_SECONDS = 2.0
 
 def foreign_child(view: View, now: datetime) -> Decision | None:
     """A child that is not ours is never taken over; the user renames one of the two."""
-    foreign = [child for child in view.snapshot.children if owner_of(child, view.snapshot) is Owner.SOMEBODY_ELSE]
+    foreign = [
+        child for child in view.snapshot.children if owner_of(child, view.snapshot) is Owner.SOMEBODY_ELSE
+    ]
     if not foreign:
         return None
     message = _conflict(foreign[0])
@@ -80,9 +82,7 @@ def update_available(view: View, now: datetime) -> Decision | None:
     same_inputs = view.snapshot.plan is not None and view.snapshot.plan.inputs_hash == view.plan.inputs_hash
     if not version or not same_inputs or view.snapshot.newly_requested("refresh"):
         return None
-    message = (
-        f"rendered by renderer {version}; annotate with gemma-operator.io/refresh-requested-at to take the new form"
-    )
+    message = f"rendered by renderer {version}; set {names.REFRESH_REQUESTED_AT} to take the new form"
     said = tuple(said for said in speech.everything(view) if said.type not in ("Planned", "Reconciling"))
     return Decision(
         policy="update_available",

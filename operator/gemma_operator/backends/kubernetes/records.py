@@ -93,7 +93,12 @@ def cut_slice(endpoint_slice: Json) -> tuple[Key, tuple[ServedAddress, ...]]:
     """The Service that a slice belongs to, and the pods behind it; read by targetRef, never by address."""
     metadata = endpoint_slice["metadata"]
     key = Key(metadata["namespace"], metadata.get("labels", {}).get(SERVICE_NAME_LABEL, ""))
-    ports = [port["port"] for port in endpoint_slice.get("ports") or () if port.get("name") == PORT_NAME]
+    # a slice without endpoints names its port and gives no number
+    ports = [
+        port["port"]
+        for port in endpoint_slice.get("ports") or ()
+        if port.get("name") == PORT_NAME and port.get("port") is not None
+    ]
     return key, tuple(
         ServedAddress(pod_uid=endpoint["targetRef"]["uid"], port=port, ready=_takes_requests(endpoint))
         for endpoint in endpoint_slice.get("endpoints") or ()

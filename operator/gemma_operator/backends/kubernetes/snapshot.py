@@ -163,12 +163,21 @@ class Snapshot:
     def ask_token(self) -> str:
         """What placement is asked for: another token, another question."""
         lost = "" if self.plan_possible or self.plan is None else self.plan.planned_at
-        return "/".join((self.inputs_hash, self.requested("replan") or "", lost))
+        resumed = "resumed" if self.resumes else ""
+        return "/".join((self.inputs_hash, self.requested("replan") or "", lost, resumed))
+
+    @property
+    def resumes(self) -> bool:
+        """It was suspended when the status was written last and is not any more: its claim was given up."""
+        suspended = any(said.get("type") == "Suspended" for said in self.status.get("conditions", ()))
+        return suspended and self.deployment is not None and not self.deployment.spec.suspend
 
     @property
     def answer(self) -> Placement | None:
         """What placement answered to the question as it stands now."""
-        return self.placement if self.placement is not None and self.placement.token == self.ask_token else None
+        return (
+            self.placement if self.placement is not None and self.placement.token == self.ask_token else None
+        )
 
     @property
     def current_plan(self) -> Plan | None:

@@ -46,7 +46,10 @@ def everything(view: View) -> tuple[Condition, ...]:
 def _at_work(view: View, ready: Condition) -> tuple[Reason, str]:
     if ready.status != "True":
         return ready.reason, ready.message
-    return Reason.ROLLING_OUT, f"{len(view.health.outdated)} replicas of an older generation are being replaced"
+    return (
+        Reason.ROLLING_OUT,
+        f"{len(view.health.outdated)} replicas of an older generation are being replaced",
+    )
 
 
 def _trouble(view: View) -> Trouble | None:
@@ -62,9 +65,13 @@ def _ready(view: View, found: Trouble | None) -> Condition:
             return conditions.not_ready(Reason.ROLLING_OUT, "the last replicas are being removed")
         return conditions.ready(Reason.IDLE_AT_ZERO, "replicas is 0: nothing runs and nothing is claimed")
     if counted.outdated or view.pending:
-        return conditions.not_ready(Reason.ROLLING_OUT if counted.outdated else Reason.STARTING_UP, _progress(view))
+        return conditions.not_ready(
+            Reason.ROLLING_OUT if counted.outdated else Reason.STARTING_UP, _progress(view)
+        )
     if counted.missing == 0:
-        return conditions.ready(Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}")
+        return conditions.ready(
+            Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
+        )
     if was_ready(view.snapshot) and len(counted.proved) >= max(1, view.wanted - 1):
         why = found.message if found else _progress(view)
         return conditions.ready(
@@ -82,7 +89,8 @@ def _not_proved(view: View, found: Trouble | None) -> Condition:
         reason = Reason.WRONG_MODEL if is_wrong_model(facts) else Reason.PROBE_FAILED
         detail = f": {facts.failure.detail}" if facts.failure.detail else ""
         return conditions.not_ready(
-            reason, f"pod {replica.name} {facts.failure.kind.value}{detail}; see `kubectl logs {replica.name}`"
+            reason,
+            f"pod {replica.name} {facts.failure.kind.value}{detail}; see `kubectl logs {replica.name}`",
         )
     if any(replica.ready for replica in view.health.current):
         return conditions.not_ready(*_unseen(view))
@@ -90,7 +98,9 @@ def _not_proved(view: View, found: Trouble | None) -> Condition:
 
 
 def _unseen(view: View) -> tuple[Reason, str]:
-    served = {address.pod_uid for address in view.snapshot.served if address.ready and address.port == view.port}
+    served = {
+        address.pod_uid for address in view.snapshot.served if address.ready and address.port == view.port
+    }
     if any(replica.ready and replica.uid not in served for replica in view.health.current):
         return Reason.NO_ENDPOINTS, f"a ready replica is not yet behind the Service at {view.url}"
     return Reason.NOT_PROVED, "a ready replica has not generated a token for the operator yet"
@@ -150,7 +160,7 @@ def status(view: View) -> StatusFields:
     )
 
 
-def kept(snapshot: Snapshot, **changes: Any) -> StatusFields:
+def kept(snapshot: Snapshot, **changes: object) -> StatusFields:
     """The status as it stands, where a decision is not about it: nothing that is said gets lost."""
     old = snapshot.status
     known: dict[str, Any] = {
@@ -205,7 +215,8 @@ def _measured(view: View) -> Mapping[str, int] | None:
     tokens = [
         facts.measured_kv_tokens
         for replica in view.health.current
-        if (facts := view.snapshot.facts.get(replica.uid)) is not None and facts.measured_kv_tokens is not None
+        if (facts := view.snapshot.facts.get(replica.uid)) is not None
+        and facts.measured_kv_tokens is not None
     ]
     if not tokens:
         return view.snapshot.status.get("measured")

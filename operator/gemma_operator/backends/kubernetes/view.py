@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes.health import Health, health
-from gemma_operator.backends.kubernetes.render import RENDERER_VERSION, pod_intent, render, startup_budget_seconds
+from gemma_operator.backends.kubernetes.render import (
+    RENDERER_VERSION,
+    pod_intent,
+    render,
+    startup_budget_seconds,
+)
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Snapshot
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.values import Plan
@@ -65,7 +70,9 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
             for child in snapshot.children
             if (child.kind, child.name) not in rendered and owner_of(child, snapshot) is Owner.OURS
         ),
-        health=health(snapshot, wanted=deployment.spec.replicas, intent=pod_intent(manifests), port=engine.port),
+        health=health(
+            snapshot, wanted=deployment.spec.replicas, intent=pod_intent(manifests), port=engine.port
+        ),
         port=engine.port,
         startup_budget_seconds=startup_budget_seconds(deployment, plan),
     )
@@ -97,5 +104,7 @@ def _stands(manifest: Manifest, snapshot: Snapshot) -> bool:
     for child in snapshot.children:
         if (child.kind, child.name) == (manifest["kind"], manifest["metadata"]["name"]):
             owned = owner_of(child, snapshot) is Owner.OURS
-            return owned and (child.owned_hash == sent or snapshot.answers.get(child.uid) == (sent, child.owned_hash))
+            return owned and (
+                child.owned_hash == sent or snapshot.answers.get(child.uid) == (sent, child.owned_hash)
+            )
     return False

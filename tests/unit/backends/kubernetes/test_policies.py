@@ -3,6 +3,13 @@
 from dataclasses import replace
 
 import pytest
+
+from gemma_operator.api import names
+from gemma_operator.backends.kubernetes.policies import POLICIES, decide
+from gemma_operator.backends.kubernetes.render import pod_intent
+from gemma_operator.backends.kubernetes.snapshot import ServedAddress
+from gemma_operator.backends.kubernetes.view import view
+from gemma_operator.probing.facts import FailureKind
 from plans import a_plan
 from snapshots import (
     ENGINE,
@@ -17,13 +24,6 @@ from snapshots import (
     proved,
     said,
 )
-
-from gemma_operator.api import names
-from gemma_operator.backends.kubernetes.policies import POLICIES, decide
-from gemma_operator.backends.kubernetes.render import pod_intent
-from gemma_operator.backends.kubernetes.snapshot import ServedAddress
-from gemma_operator.backends.kubernetes.view import view
-from gemma_operator.probing.facts import FailureKind
 
 READY = {"type": "Ready", "status": "True", "reason": "Serving", "message": "", "observedGeneration": 1}
 INTENT = pod_intent(manifests_for())
@@ -71,7 +71,9 @@ def test_once_ready_one_replica_may_be_missing_and_is_named():
 
 def test_a_single_replica_that_fails_is_not_ready():
     pod = a_replica(intent=INTENT)
-    snapshot = a_running_snapshot(replicas=(pod,), facts={pod.uid: failing(pod)}, status={"conditions": [READY]})
+    snapshot = a_running_snapshot(
+        replicas=(pod,), facts={pod.uid: failing(pod)}, status={"conditions": [READY]}
+    )
     assert said(decided(snapshot))["Ready"] == ("False", "ProbeFailed")
     assert said(decided(snapshot))["Healthy"] == ("False", "ProbeFailed")
 
@@ -121,7 +123,8 @@ def test_a_missing_child_is_applied_alone():
 def test_a_child_that_was_edited_by_hand_is_applied_again():
     snapshot = a_running_snapshot()
     edited = tuple(
-        replace(child, owned_hash="edited") if child.kind == "NetworkPolicy" else child for child in snapshot.children
+        replace(child, owned_hash="edited") if child.kind == "NetworkPolicy" else child
+        for child in snapshot.children
     )
     decision = decided(replace(snapshot, children=edited))
     assert [manifest["kind"] for manifest in decision.apply] == ["NetworkPolicy"]
@@ -131,7 +134,8 @@ def test_what_the_server_answered_last_counts_as_applied():
     snapshot = a_running_snapshot()
     service = next(child for child in snapshot.children if child.kind == "Service")
     mutated = tuple(
-        replace(child, owned_hash="by-a-webhook") if child is service else child for child in snapshot.children
+        replace(child, owned_hash="by-a-webhook") if child is service else child
+        for child in snapshot.children
     )
     answers = {service.uid: (service.owned_hash, "by-a-webhook")}
     assert decided(replace(snapshot, children=mutated, answers=answers)).apply == ()
@@ -147,7 +151,7 @@ def test_an_orphan_with_our_label_is_adopted():
 
 def test_a_foreign_service_is_a_conflict_with_the_remedy():
     service = next(manifest for manifest in manifests_for() if manifest["kind"] == "Service")
-    foreign = a_child(service, controller_uid="", controller_kind="", has_our_label=False, managers=("helm",))
+    foreign = a_child(service, controller_uid="", controller_name="", has_our_label=False, managers=("helm",))
     decision = decided(a_snapshot(plan=a_plan(), children=(foreign,)))
     assert decision.policy == "foreign_child"
     assert decision.apply == ()
@@ -159,7 +163,9 @@ def test_a_foreign_service_is_a_conflict_with_the_remedy():
 def test_two_deployments_that_want_one_name_are_a_conflict_for_the_second():
     service = next(manifest for manifest in manifests_for() if manifest["kind"] == "Service")
     theirs = a_child(service, controller_uid="uid-of-a.b", controller_name="a.b")
-    snapshot = a_snapshot(plan=a_plan(), children=(theirs,), living_uids=frozenset({"uid-of-a.b", "uid-of-chat"}))
+    snapshot = a_snapshot(
+        plan=a_plan(), children=(theirs,), living_uids=frozenset({"uid-of-a.b", "uid-of-chat"})
+    )
     assert said(decided(snapshot))["Stalled"] == ("True", "Conflict")
 
 
@@ -208,11 +214,17 @@ def test_from_two_replicas_on_there_is_a_disruption_budget_and_below_it_goes():
     ("changes", "reason", "stalled"),
     [
         ({"waiting_reason": "ImagePullBackOff", "waiting_message": "denied"}, "ImagePull", False),
-        ({"waiting_reason": "CrashLoopBackOff", "terminated_message": "boom", "restarts": 3}, "CrashLoop", False),
+        (
+            {"waiting_reason": "CrashLoopBackOff", "terminated_message": "boom", "restarts": 3},
+            "CrashLoop",
+            False,
+        ),
         ({"terminated_reason": "OOMKilled", "exit_code": 137}, "OutOfMemory", False),
         ({"terminated_message": "torch.OutOfMemoryError: CUDA out of memory."}, "OutOfMemory", True),
         (
-            {"terminated_message": "To serve at least one request with the model's max seq len (32768), (6.4 GiB"},
+            {
+                "terminated_message": "To serve at least one request with the model's max seq len (32768), (6.4 GiB"
+            },
             "KvCacheTooSmall",
             True,
         ),

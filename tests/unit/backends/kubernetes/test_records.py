@@ -232,3 +232,12 @@ def test_what_is_no_pod_or_no_port_of_ours_is_not_served():
 def test_a_slice_of_nothing_is_empty():
     metadata = a_slice()["metadata"]
     assert cut_slice({"metadata": metadata, "endpoints": None, "ports": None})[1] == ()
+
+
+def test_a_slice_that_has_no_number_for_its_port_yet_is_empty():
+    slice_ = {
+        "metadata": {"namespace": "team-a", "labels": {"kubernetes.io/service-name": "chat"}},
+        "ports": [{"name": "http"}],
+        "endpoints": [],
+    }
+    assert cut_slice(slice_) == (Key("team-a", "chat"), ())

@@ -1,0 +1,35 @@
+"""Every deployment that has a plan, and how many replicas of it are wanted: what claims are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from gemma_operator.backends.kubernetes.snapshot import Key
+from gemma_operator.controller.caches import Caches
+from gemma_operator.controller.inputs import InputsOf
+from gemma_operator.controller.observe import children_of, placed_plan
+from gemma_operator.controller.placement import Placed
+from gemma_operator.planner.values import Plan
+
+
+def placed(
+    objects: Iterable[Mapping[str, Any]],
+    *,
+    caches: Caches,
+    inputs: InputsOf,
+    plan_from_status: Callable[[Mapping[str, Any]], Plan | None],
+) -> Iterator[Placed]:
+    """A suspended deployment keeps its plan and claims nothing; neither does one that is being deleted."""
+    for obj in objects:
+        metadata = obj["metadata"]
+        known = inputs(obj)
+        if "deletionTimestamp" in metadata or known.deployment is None or known.request is None:
+            continue
+        spec = known.deployment.spec
+        if spec.suspend or not spec.replicas:
+            continue
+        key = Key(metadata["namespace"], metadata["name"])
+        plan = placed_plan(children_of(caches, key)) or plan_from_status(obj)
+        if plan is not None:
+            yield Placed(key, plan, spec.replicas, known.request.node_selector)

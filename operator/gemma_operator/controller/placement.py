@@ -1,0 +1,245 @@
+"""Chooses and claims for all that ask, in one serialised step.
+
+Whoever asks within a short time is placed together, by creationTimestamp and then uid, so that the order of
+events decides nothing. Choosing and claiming happen with no await between. A claim is not kept anywhere: it
+is what placed plans still have to get, taken anew from the Deployments (or from the answers that were given
+and not written yet) at each step, so a restart finds the same claims.
+
+Who could not be placed stays here and is tried again when the fleet has changed; it is woken only when the
+answer is another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.kubernetes.snapshot import Key, Placement, Snapshot
+from gemma_operator.catalog.records import Catalog
+from gemma_operator.controller.fleet import Fleet
+from gemma_operator.controller.inputs import Inputs
+from gemma_operator.hardware.pools import filtered
+from gemma_operator.planner import explain
+from gemma_operator.planner.alternatives import alternatives
+from gemma_operator.planner.choice import Choice
+from gemma_operator.planner.feasible import feasible, unknown_accelerators
+from gemma_operator.planner.placement import Ask, PlacedClaim, place_all
+from gemma_operator.planner.plan import from_choice, from_status
+from gemma_operator.planner.values import Feasible, Plan, Request
+from gemma_operator.settings import OperatorSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One deployment that has no plan for its inputs."""
+
+    key: Key
+    uid: str
+    created_at: str
+    #: 0 while suspended: planned and shown, nothing claimed.
+    replicas: int
+    request: Request
+    inputs_hash: str
+    unverified: tuple[str, ...]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A deployment that has a plan, as the Deployment or the status carries it."""
+
+    key: Key
+    plan: Plan
+    replicas: int
+    node_selector: tuple[tuple[str, str], ...]
+
+
+class PlacementDesk:
+    """Where deployments ask for a plan and find the answer."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        settings: OperatorSettings,
+        fleet: Fleet,
+        placed: Callable[[], Iterable[Placed]],
+        wake: Callable[[Key], None],
+        now_iso: Callable[[], str],
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._fleet = fleet
+        self._placed = placed
+        self._wake = wake
+        self._now_iso = now_iso
+        self._questions: dict[Key, Question] = {}
+        self._answers: dict[Key, Placement] = {}
+        self._verdicts: dict[Key, tuple[int, str, Feasible]] = {}
+        #: Plans that were answered and may not stand in a Deployment or a status yet.
+        self._unwritten: dict[Key, tuple[Question, Plan]] = {}
+        self._asked = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def ask(self, snapshot: Snapshot, request: Request) -> None:
+        """Puts a question; the key is woken when it is answered."""
+        assert snapshot.deployment is not None
+        spec = snapshot.deployment.spec
+        self._questions[snapshot.key] = Question(
+            key=snapshot.key,
+            uid=snapshot.uid,
+            created_at=snapshot.created_at,
+            replicas=0 if spec.suspend else spec.replicas,
+            request=request,
+            inputs_hash=snapshot.inputs_hash,
+            unverified=snapshot.unknown_arguments,
+            token=snapshot.ask_token,
+        )
+        self._asked.set()
+
+    def answer(self, key: Key) -> Placement | None:
+        """The last answer, whatever it was asked for."""
+        return self._answers.get(key)
+
+    def forget(self, key: Key) -> None:
+        """The object is gone, and with it its claim."""
+        self._questions.pop(key, None)
+        self._answers.pop(key, None)
+        self._verdicts.pop(key, None)
+        self._unwritten.pop(key, None)
+        self.room_changed()
+
+    def written(self, key: Key, plan: Plan | None) -> None:
+        """The object's plan as it stands now; an answer that stands is a claim by itself."""
+        answered = self._unwritten.get(key)
+        if answered is not None and plan is not None and plan.planned_at >= answered[1].planned_at:
+            del self._unwritten[key]
+
+    def room_changed(self) -> None:
+        """Something came, went or was resized: who waits is looked at again."""
+        if self._questions:
+            self._changed.set()
+
+    def rebuilt(self, key: Key, status: Mapping[str, Any], inputs: Inputs) -> Plan | None:
+        """The plan that a status speaks of, where nothing else carries it; None for other inputs than these."""
+        plan = status.get("plan")
+        if not plan or inputs.request is None or plan.get("inputsHash") != inputs.inputs_hash:
+            return None
+        verdict = self._feasible(key, inputs.request, inputs.inputs_hash)
+        return from_status(plan, verdict, inputs.request, catalog=self._catalog)
+
+    async def run(self) -> None:
+        """Answers until cancelled; changes of the fleet are let settle first."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._answer_askers())
+            group.create_task(self._answer_waiters())
+
+    async def _answer_askers(self) -> None:
+        while True:
+            await self._asked.wait()
+            await asyncio.sleep(self._settings.placement_debounce_seconds)
+            self._asked.clear()
+            self.step()
+
+    async def _answer_waiters(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(self._settings.fleet_debounce_seconds)
+            self._changed.clear()
+            self.step()
+
+    def step(self) -> None:
+        """Choose and claim for all that ask. No await in here: two steps never see the same room."""
+        questions = list(self._questions.values())
+        if not questions:
+            return
+        verdicts = {
+            question.key: self._feasible(question.key, question.request, question.inputs_hash)
+            for question in questions
+        }
+        choices = place_all(
+            [
+                Ask(
+                    key=(question.key.namespace, question.key.name),
+                    uid=question.uid,
+                    created_at=question.created_at,
+                    replicas=question.replicas,
+                    request=question.request,
+                    feasible=verdicts[question.key],
+                )
+                for question in questions
+            ],
+            pools=self._fleet.pools,
+            pods=self._fleet.pods,
+            placed=self._claims(),
+            catalog=self._catalog,
+        )
+        for question in questions:
+            choice = choices[question.key.namespace, question.key.name]
+            self._give(question, self._placement(question, choice, verdicts[question.key]))
+
+    def _give(self, question: Question, answer: Placement) -> None:
+        if answer.plan is not None:
+            del self._questions[question.key]
+            self._unwritten[question.key] = (question, answer.plan)
+        if self._answers.get(question.key) != answer:
+            self._answers[question.key] = answer
+            self._wake(question.key)
+
+    def _claims(self) -> list[PlacedClaim]:
+        """What has a plan: as written, or as answered a moment ago."""
+        placed: dict[Key, Placed] = {each.key: each for each in self._placed()}
+        for key, (question, plan) in self._unwritten.items():
+            if key not in placed or placed[key].plan.planned_at < plan.planned_at:
+                placed[key] = Placed(key, plan, question.replicas, question.request.node_selector)
+        return [
+            PlacedClaim(
+                key=(each.key.namespace, each.key.name),
+                pool=each.plan.pool,
+                demand=each.plan.demand,
+                replicas=each.replicas,
+                node_selector=each.node_selector,
+            )
+            for each in placed.values()
+            if each.key not in self._questions
+        ]
+
+    def _feasible(self, key: Key, request: Request, inputs_hash: str) -> Feasible:
+        pools = self._fleet.pools
+        version, known_hash, verdict = self._verdicts.get(key, (-1, "", None))
+        if verdict is None or (version, known_hash) != (self._fleet.version, inputs_hash):
+            seen = filtered(pools, request.node_selector)
+            verdict = feasible(request, [pool.shape for pool in seen], self._catalog)
+            self._verdicts[key] = (self._fleet.version, inputs_hash, verdict)
+        return verdict
+
+    def _placement(self, question: Question, choice: Choice, verdict: Feasible) -> Placement:
+        others = alternatives(choice, verdict)
+        if choice.placed:
+            plan = from_choice(
+                choice,
+                question.request,
+                catalog=self._catalog,
+                inputs_hash=question.inputs_hash,
+                planned_at=self._now_iso(),
+                unverified=question.unverified,
+            )
+            return Placement(plan, False, Reason.PLANNED, "", others, question.token)
+        reason, message = self._why_not(question, choice, verdict)
+        return Placement(None, choice.fit is not None, reason, message, others, question.token)
+
+    def _why_not(self, question: Question, choice: Choice, verdict: Feasible) -> tuple[Reason, str]:
+        if choice.fit is not None:
+            return Reason.WAITING_FOR_CAPACITY, explain.waiting(choice, question.request)
+        unknown = unknown_accelerators(question.request, self._catalog)
+        if unknown:
+            return Reason.UNKNOWN_ACCELERATOR, explain.unknown_accelerators(unknown)
+        if not self._fleet.pools:
+            return Reason.NO_POOLS, explain.no_pools()
+        return Reason.NOTHING_FITS, explain.nothing_fits(verdict, question.request)

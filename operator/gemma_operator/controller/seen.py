@@ -1,0 +1,62 @@
+"""What the other rooms are shown of a deployment after each visit: whom to probe, and what to tell Prometheus. Pure."""
+
+from __future__ import annotations
+
+from gemma_operator.backends.decision import Decision
+from gemma_operator.backends.kubernetes.health import health, states
+from gemma_operator.backends.kubernetes.snapshot import Snapshot
+from gemma_operator.engines.base import Engine
+from gemma_operator.metrics.deployments import DeploymentView
+from gemma_operator.probing.prober import Target
+
+
+def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
+    """The pods that run and have an address; one on its way out is still served from, but not asked."""
+    deployment = snapshot.deployment
+    if deployment is None:
+        return ()
+    model_name = deployment.spec.serving.model_name or snapshot.key.name
+    request = engine.token_request(model_name=model_name, tuning=deployment.spec.model.tuning.value)
+    return tuple(
+        Target(
+            pod_uid=replica.uid,
+            address=replica.ip,
+            port=engine.port,
+            engine=engine,
+            model_name=model_name,
+            token_request=request,
+            pod_ready=replica.ready,
+        )
+        for replica in snapshot.replicas
+        if replica.ip and replica.phase == "Running" and not replica.terminating
+    )
+
+
+def view_of(snapshot: Snapshot, decision: Decision, engine: Engine) -> DeploymentView:
+    """What Prometheus is told: what was just said where something was said, else what stands."""
+    plan = snapshot.current_plan or snapshot.plan
+    deployment = snapshot.deployment
+    wanted = 0 if deployment is None or deployment.spec.suspend else deployment.spec.replicas
+    counted = health(snapshot, wanted=wanted, intent="", port=engine.port)
+    if decision.conditions:
+        conditions = {str(condition.type): str(condition.status) for condition in decision.conditions}
+    else:
+        conditions = {said["type"]: said["status"] for said in snapshot.status.get("conditions", ())}
+    return DeploymentView(
+        backend=plan.backend if plan else "",
+        variant=plan.variant if plan else "",
+        precision=plan.precision if plan else "",
+        engine=plan.engine if plan else "",
+        engine_version=plan.engine_version if plan else "",
+        pool=f"{plan.pool.source.value}/{plan.pool.name}" if plan else "",
+        accelerator=plan.accelerator if plan else "",
+        conditions=conditions,
+        replicas=states(counted),
+        pod_uids=frozenset(replica.uid for replica in snapshot.replicas),
+        predicted_kv_tokens=plan.kv_tokens if plan else None,
+        cost_per_hour=(
+            (plan.hourly_cost.currency, float(plan.hourly_cost.amount) * wanted)
+            if plan is not None and plan.hourly_cost is not None
+            else None
+        ),
+    )

@@ -1,0 +1,106 @@
+"""Which keys a change concerns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gemma_operator.apiserver.records import Change
+from gemma_operator.backends.kubernetes.snapshot import Key, Replica
+from gemma_operator.controller.caches import PodSeen, Slice
+from gemma_operator.controller.wake import Wake
+from gemma_operator.hardware.records import PodRecord
+
+
+class Heard(list):
+    def __init__(self):
+        super().__init__()
+        self.wake = Wake(
+            look_at=self.append,
+            hardware_changed=lambda: self.append("hardware"),
+            room_changed=lambda: self.append("room"),
+        )
+
+    def knows(self, *names):
+        for name in names:
+            self.wake.deployment(Change(("team", name), None, {}))
+        self.clear()
+
+
+@pytest.fixture
+def heard():
+    return Heard()
+
+
+def a_pod(*, owner="chat", gpus=1):
+    record = PodRecord(uid="u", namespace="team", node="n1", requests={"nvidia.com/gpu": gpus})
+    return PodSeen(record=record, replica=None, owner=Key("team", owner) if owner else None)
+
+
+def test_a_deployment_wakes_itself(heard):
+    heard.wake.deployment(Change(("team", "chat"), None, {}))
+    assert heard == [Key("team", "chat")]
+
+
+def test_a_child_wakes_the_deployment_that_it_is_named_after(heard):
+    heard.knows("Llm.v2", "other")
+    heard.wake.child(Change(("team", "llm-v2"), None, None))
+    assert heard == [Key("team", "Llm.v2")]
+
+
+def test_a_child_of_nobody_wakes_nobody(heard):
+    heard.knows("chat")
+    heard.wake.child(Change(("elsewhere", "chat"), None, None))
+    assert heard == []
+
+
+def test_two_that_want_the_same_children_are_both_woken(heard):
+    heard.knows("a.b", "a-b")
+    heard.wake.child(Change(("team", "a-b"), None, None))
+    assert set(heard) == {Key("team", "a.b"), Key("team", "a-b")}
+
+
+def test_who_waits_for_a_name_is_woken_when_it_gets_free(heard):
+    heard.knows("a.b", "a-b")
+    heard.wake.deployment(Change(("team", "a.b"), {}, None))
+    assert heard == [Key("team", "a.b"), Key("team", "a-b")]
+
+
+def test_a_replica_wakes_its_deployment_and_whoever_waits_for_room(heard):
+    heard.knows("chat")
+    heard.wake.pod(Change(("team", "p"), None, a_pod()))
+    assert heard == ["room", Key("team", "chat")]
+
+
+def test_a_strangers_pod_matters_only_for_room(heard):
+    heard.knows("chat")
+    heard.wake.pod(Change(("team", "p"), a_pod(owner=""), None))
+    assert heard == ["room"]
+
+
+def test_a_replica_that_takes_what_it_took_changes_no_room(heard):
+    heard.knows("chat")
+    old = a_pod()
+    new = replace(old, replica=_a_replica())
+    heard.wake.pod(Change(("team", "p"), old, new))
+    assert "room" not in heard
+    assert Key("team", "chat") in heard
+
+
+def test_a_slice_wakes_the_deployment_of_its_service(heard):
+    heard.knows("chat")
+    heard.wake.slice(Change(("team", "chat-abc"), None, Slice(service=Key("team", "chat"), addresses=())))
+    assert heard == [Key("team", "chat")]
+
+
+def test_nodes_and_pools_change_hardware_before_room(heard):
+    heard.wake.node(Change(("", "n1"), None, None))
+    heard.wake.pool(Change(("", "p1"), None, {}))
+    assert heard == ["hardware", "room", "hardware", "room"]
+
+
+def _a_replica():
+    strings = {name: "" for name, kind in Replica.__annotations__.items() if kind == "str"}
+    flags = {name: False for name, kind in Replica.__annotations__.items() if kind == "bool"}
+    return Replica(**strings, **flags, exit_code=None, restarts=0)
