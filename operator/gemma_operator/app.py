@@ -84,8 +84,8 @@ class Operator:
         self.queue: Queue[Key] = Queue(observer=self.metrics.controller)
         wake = Wake(
             look_at=self.queue.add,
-            hardware_changed=lambda: self._fleet.hardware_changed(),
-            room_changed=lambda: self._desk.room_changed(),
+            hardware_changed=self._hardware_changed,
+            room_changed=self._room_changed,
         )
         self.watch = Watch(self._client, self._holder, on_deployment=wake.deployment, on_pool=wake.pool)
         self.caches = self._caches(wake)
@@ -200,6 +200,12 @@ class Operator:
     def _on_stopped(self) -> None:
         self.queue.close()
         self.metrics.leader(False)
+
+    def _hardware_changed(self) -> None:
+        self._fleet.hardware_changed()
+
+    def _room_changed(self) -> None:
+        self._desk.room_changed()
 
     def _ready(self) -> tuple[bool, str]:
         if self.runtime.synced:

@@ -46,6 +46,7 @@ class KubeApi:
         self.compacted = 0
         self.requests: list[tuple[str, str, str]] = []
         self.faults: list[Fault] = []
+        self.missing_namespaces: set[str] = set()
         self.token = "secret"
         self.tokens_seen: list[str] = []
         self.url = ""
@@ -209,6 +210,8 @@ class KubeApi:
     ) -> web.Response:
         table = self.objects.setdefault(resource.full_name, {})
         body = json.loads(await request.read() or b"{}")
+        if request.method == "POST" and namespace in self.missing_namespaces:
+            return _status(404, "NotFound", f"namespaces {namespace!r} not found")
         if request.method == "POST":
             name = body["metadata"]["name"]
             if (namespace, name) in table:

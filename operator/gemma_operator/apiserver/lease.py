@@ -190,6 +190,12 @@ class Elector:
             self._observe(await self._client.create(LEASES, manifest))
         except Conflict:
             return False
+        except NotFound as error:
+            namespace = self._settings.namespace
+            raise InvalidSettings(
+                f"there is no namespace {namespace} for the Lease: `kubectl create namespace {namespace}`, "
+                "or name another one with --namespace"
+            ) from error
         return True
 
     async def _write(self, lease: dict[str, Any]) -> bool:

@@ -252,3 +252,12 @@ async def test_one_that_is_alone_leads_until_it_is_stopped():
 def test_times_that_would_let_two_lead_are_refused():
     with pytest.raises(InvalidSettings, match="leaseDurationSeconds"):
         LeaseSettings(namespace="n", name="l", identity="i", duration_seconds=10, renew_deadline_seconds=10)
+
+
+async def test_a_missing_namespace_is_said_with_the_remedy(api, election):
+    _, join = election
+    api.missing_namespaces.add("gemma-system")
+    one = join("one")
+    async with asyncio.timeout(10):
+        with pytest.raises(InvalidSettings, match="kubectl create namespace gemma-system"):
+            await one.task

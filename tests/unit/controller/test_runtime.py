@@ -12,7 +12,7 @@ from fakes.kubeapi import Fault, KubeApi
 from gemma_operator.apiserver.cache import Cache
 from gemma_operator.apiserver.client import Client, NotLeader
 from gemma_operator.apiserver.lease import Elector, LeaseSettings
-from gemma_operator.apiserver.resources import GEMMA_DEPLOYMENTS, PODS, SERVICES
+from gemma_operator.apiserver.resources import GEMMA_DEPLOYMENTS, LEASES, PODS, SERVICES
 from gemma_operator.apiserver.session import SessionHolder
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller import runtime as runtime_module
@@ -146,10 +146,12 @@ async def test_work_that_does_not_end_is_left(api):
 
 async def test_a_standby_has_everything_synced_and_takes_over_at_once(api):
     api.put(GEMMA_DEPLOYMENTS, "chat", namespace="team", spec={})
+    spec = {"holderIdentity": "one", "leaseDurationSeconds": 2}
+    api.put(LEASES, "gemma-operator", namespace="gemma-system", spec=spec)
+    two = House(api, "two")  # the older one here: kopf ends what is younger than itself, also of another
+    await until(lambda: two.runtime.synced)
     one = House(api, "one")
     await until(lambda: one.seen)
-    two = House(api, "two")
-    await until(lambda: two.runtime.synced)
     assert two.seen == []
     one.runtime.stop()
     await until(lambda: holder_of(api) == "two")
