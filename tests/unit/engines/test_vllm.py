@@ -240,6 +240,31 @@ def test_flags_that_change_what_fits_reach_the_planner(extra_args, overrides):
     assert (extra.overrides, extra.unknown) == (overrides, ())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "block-size",
+        "compilation-config",
+        "cpu-offload-gb",
+        "cudagraph-capture-sizes",
+        "disable-hybrid-kv-cache-manager",
+        "enable-expert-parallel",
+        "enforce-eager",
+        "max-cudagraph-capture-size",
+        "mm-processor-kwargs",
+        "optimization-level",
+    ],
+)
+def test_whatever_changes_memory_is_a_flag_of_the_engine_and_is_told_to_the_planner(name):
+    assert f"--{name}" in KNOWN_FLAGS
+    assert VLLM.extra_arguments([f"--{name}=1"]).overrides == ((name, "1"),)
+
+
+def test_the_operator_counts_tokens_as_the_probe_does():
+    assert VLLM.generated_tokens({"choices": [{"text": "x"}], "usage": {"completion_tokens": 1}}) == 1
+    assert VLLM.generated_tokens({"choices": [{"text": ""}], "usage": {"completion_tokens": 1}}) == 0
+
+
 def test_flags_that_the_engine_does_not_know_are_named():
     assert VLLM.extra_arguments(["--turbo", "9", "--seed=1", "--warp_speed"]).unknown == (
         "--turbo",

@@ -139,6 +139,38 @@ async def test_a_status_holds_generation_and_conditions_and_nothing_absent():
     assert set(status) == {"observedGeneration", "conditions", "replicas", "readyReplicas"}
 
 
+async def test_every_field_of_the_status_has_its_place():
+    server = Server()
+    whole = StatusFields(
+        replicas=2,
+        ready_replicas=1,
+        selector="a=b",
+        plan={"variant": "31B"},
+        alternatives=[{"code": "NoRoom"}],
+        endpoint={"url": "http://chat/v1"},
+        measured={"kvCacheTokens": 1},
+        startup=[{"phase": "Load", "seconds": 9}],
+        last_handled_replan_at="replan",
+        last_handled_refresh_at="refresh",
+    )
+    await act(replace(DECISION, apply=(), conditions=(), status=whole), server=server)
+    assert server.statuses == [
+        {
+            "observedGeneration": 1,
+            "replicas": 2,
+            "readyReplicas": 1,
+            "selector": "a=b",
+            "plan": {"variant": "31B"},
+            "alternatives": [{"code": "NoRoom"}],
+            "endpoint": {"url": "http://chat/v1"},
+            "measured": {"kvCacheTokens": 1},
+            "startup": [{"phase": "Load", "seconds": 9}],
+            "lastHandledReplanAt": "replan",
+            "lastHandledRefreshAt": "refresh",
+        }
+    ]
+
+
 async def test_the_server_answers_what_was_sent_and_nothing_is_remembered():
     acting = Act(Server(), instance="test")
     await acting.act(DECISION, a_snapshot(), now=NOW)
@@ -227,7 +259,15 @@ async def test_a_change_of_state_gives_one_event():
     server = Server()
     await act(SPOKEN, server=server)
     (event,) = [call[1] for call in server.calls if call[0] == "event"]
-    assert event["regarding"]["uid"] == UID
+    assert event["regarding"] == {
+        "apiVersion": "gemma-operator.io/v1alpha1",
+        "kind": "GemmaDeployment",
+        "namespace": "team-a",
+        "name": "chat",
+        "uid": UID,
+    }
+    assert event["metadata"]["namespace"] == "team-a"
+    assert event["metadata"]["name"].startswith("chat.")
     assert (event["reason"], event["type"], event["reportingInstance"]) == ("Serving", "Normal", "test")
     assert len(event["note"]) == 1024
     assert event["eventTime"] == "2026-11-25T09:00:00.000000Z"

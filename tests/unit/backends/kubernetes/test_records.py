@@ -87,8 +87,17 @@ def test_a_child_on_its_way_out_is_terminating():
 
 def test_of_a_deployments_status_only_what_is_read_is_kept():
     _, answer = recorded("plain-deployment")
-    answer["status"] = {"observedGeneration": 1, "readyReplicas": 1, "collisionCount": 3}
-    assert cut_child(answer).status == {"observedGeneration": 1, "readyReplicas": 1}
+    read = {
+        "observedGeneration": 1,
+        "replicas": 3,
+        "updatedReplicas": 2,
+        "readyReplicas": 1,
+        "availableReplicas": 1,
+        "unavailableReplicas": 2,
+        "conditions": [{"type": "Progressing"}],
+    }
+    answer["status"] = {**read, "collisionCount": 3}
+    assert cut_child(answer).status == read
 
 
 def test_a_services_status_is_nobodys_business():

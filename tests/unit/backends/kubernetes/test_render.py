@@ -109,6 +109,10 @@ def test_every_child_goes_with_its_owner():
         ]
 
 
+def test_every_child_stands_beside_its_owner():
+    assert {manifest["metadata"]["namespace"] for manifest in rendered(replicas=2)} == {"team-a"}
+
+
 def test_every_child_can_be_told_by_its_labels():
     for manifest in rendered(replicas=2):
         assert manifest["metadata"]["labels"] == {
