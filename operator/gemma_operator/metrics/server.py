@@ -23,9 +23,9 @@ UNHEALTHY_WORKER_SECONDS = 300.0
 
 
 class LoopLag:
-    """How late the event loop is: the worst of the last minute."""
+    """How late the event loop is: the worst of the last seconds, so that one stall fails one probe."""
 
-    def __init__(self, *, interval_seconds: float = 0.25, window_seconds: float = 60.0) -> None:
+    def __init__(self, *, interval_seconds: float = 0.25, window_seconds: float = 10.0) -> None:
         self._interval_seconds = interval_seconds
         self._lags = collections.deque[float](maxlen=max(1, round(window_seconds / interval_seconds)))
 

@@ -221,7 +221,7 @@ class Prober(Generic[K]):
             if judge.verdict(known) is not before:
                 self._on_verdict(watch.key)
         watch.task = None
-        self._plan_next(watch)
+        self._plan_next(watch, before)
 
     async def _read_counters(self, watch: _Watch[K], visit: Visit, known: ReplicaFacts) -> ReplicaFacts:
         target = watch.target
@@ -249,16 +249,19 @@ class Prober(Generic[K]):
         self._on_probe(watch.key, target.pod_uid, result)
         return judge.after_probe(known, result, now_seconds=self._clock())
 
-    def _plan_next(self, watch: _Watch[K]) -> None:
-        pause = self._period_seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
-        if watch.facts.proved_at_seconds is None:
-            pause = min(pause, FIRST_RETRY_SECONDS * 2**watch.attempts)
-            watch.attempts = min(watch.attempts + 1, 16)
-        else:
-            watch.attempts = 0
+    def _plan_next(self, watch: _Watch[K], before: Verdict) -> None:
         if watch.again:
             watch.again = False
             pause = 0.0
+        elif watch.facts.proved_at_seconds is None:
+            pause = min(self._period_seconds, FIRST_RETRY_SECONDS * 2**watch.attempts)
+            watch.attempts = min(watch.attempts + 1, 16)
+        elif before is Verdict.UNKNOWN:
+            # those that came together (all of them, when the operator starts) are spread over the period
+            pause = self._period_seconds * random.random()  # noqa: S311 - no secret
+        else:
+            watch.attempts = 0
+            pause = self._period_seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
         self._schedule(watch, self._clock() + pause)
 
 

@@ -39,6 +39,11 @@ class _TooLargeError(Exception):
     """A body went on and on."""
 
 
+#: What may go wrong between here and an answer. An address or a header that cannot be sent is no bug of
+#: ours either, and must not end the probing of all others.
+_FAILURES = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, UnicodeError, _TooLargeError)
+
+
 class Wire:
     """Makes visits. A client that is given (by tests, or for a proxy) is used as it is and not closed."""
 
@@ -71,12 +76,12 @@ class Visit:
 
     async def scrape(self, url: str, names: MetricNames) -> EngineSample | None:
         """The engine's counters, or None where they cannot be had: the question then says why."""
-        request = httpx.Request("GET", url, headers=_HEADERS)
         try:
+            request = httpx.Request("GET", url, headers=_HEADERS)
             async with asyncio.timeout(min(self._timeout_seconds, _SCRAPE_TIMEOUT_SECONDS)):
                 status, body = await self._exchange(request, _LARGEST_SCRAPE_BYTES)
             return sample(body, names) if status == _OK else None
-        except (TimeoutError, httpx.HTTPError, EngineError, _TooLargeError):
+        except (*_FAILURES, EngineError):
             return None
 
     async def ask(
@@ -89,17 +94,17 @@ class Visit:
         generated_tokens: Callable[[Mapping[str, Any]], int],
     ) -> ProbeResult:
         """One token, asked for and judged."""
-        request = httpx.Request(
-            "POST",
-            url,
-            content=body,
-            headers={**_HEADERS, "content-type": "application/json", **dict(headers)},
-        )
         started = time.monotonic()
         try:
+            request = httpx.Request(
+                "POST",
+                url,
+                content=body,
+                headers={**_HEADERS, "content-type": "application/json", **dict(headers)},
+            )
             async with asyncio.timeout(self._timeout_seconds):
                 status, answer = await self._exchange(request, _LARGEST_ANSWER_BYTES)
-        except (TimeoutError, httpx.HTTPError, _TooLargeError) as error:
+        except _FAILURES as error:
             return self._failed(error, seconds=time.monotonic() - started)
         return judge(
             status=status,
@@ -130,12 +135,15 @@ class Visit:
         if isinstance(error, TimeoutError):
             detail = f"no answer in {self._timeout_seconds:g} s"
             return ProbeResult(FailureKind.TIMEOUT, detail=detail, seconds=seconds)
+        if isinstance(error, UnicodeError):
+            # its text would show the header
+            return ProbeResult(FailureKind.UNREACHABLE, detail="a header cannot be sent", seconds=seconds)
         return ProbeResult(_kind(error), detail=excerpt(str(error) or type(error).__name__), seconds=seconds)
 
 
 def _kind(error: Exception) -> FailureKind:
     """What a transport error means; httpx keeps the system's own error as a cause some levels down."""
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, httpx.ConnectTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol):
         return FailureKind.UNREACHABLE
     if isinstance(error, httpx.TimeoutException):
         return FailureKind.TIMEOUT

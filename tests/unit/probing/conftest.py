@@ -27,6 +27,7 @@ class Server:
     model: str = "chat"
     answers_as: str = "chat"
     status: int = 200
+    endless: bool = False
     tokens: int = 1
     running: int = 0
     waiting: int = 0
@@ -55,6 +56,11 @@ class Server:
             await self.open.wait()
         finally:
             self.asking_now -= 1
+        if self.endless:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:  # until the client hangs up
+                await response.write(b"x" * 65536)
         if self.status != 200:
             return web.json_response({"error": {"message": "EngineDeadError"}}, status=self.status)
         self.generated += self.tokens

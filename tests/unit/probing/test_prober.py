@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -320,6 +321,26 @@ async def test_a_key_goes_with_the_question_and_is_not_shown(start, watch):
     await watcher.says(Verdict.PROVED)
     assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret-of-the-team"}
     assert "secret" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"address": "no host"}, {"address": ""}, {"headers": (("authorization", "Bearer schlüssel"),)}]
+)
+async def test_what_cannot_be_sent_fails_alone(start, watch, odd):
+    server, watcher = await start(), watch()
+    watcher.prober.set_targets("odd", [replace(a_target(server), **odd)])
+    watcher.prober.set_targets("chat", [a_target(server, "fine")])
+    await watcher.sees(lambda: watcher.verdict("fine") is Verdict.PROVED)
+    await watcher.says(Verdict.FAILING)
+    assert "schl" not in watcher.prober.facts("pod").failure.detail
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(start, watch):
+    server, watcher = await start(endless=True), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.FAILING)
+    assert watcher.kind() is FailureKind.BROKEN
+    assert "larger than" in watcher.prober.facts("pod").failure.detail
 
 
 async def test_it_can_be_stopped_in_the_middle_and_run_again(start):
