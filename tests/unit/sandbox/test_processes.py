@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +83,15 @@ def test_the_output_is_in_the_log(folder):
     _until(lambda: (folder / "log").exists() and "err" in (folder / "log").read_text())
     assert "out" in (folder / "log").read_text()
     _until(lambda: not processes.find(folder))
+
+
+def test_a_child_that_ended_is_known_and_stays_known(folder):
+    pid = _spawn(folder)
+    assert not processes.has_ended(pid)
+    os.kill(pid, signal.SIGKILL)
+    _until(lambda: processes.has_ended(pid))
+    os.waitpid(pid, 0)
+    assert processes.has_ended(pid)
 
 
 def _until(holds, seconds: float = 10) -> None:

@@ -221,3 +221,24 @@ async def test_closing_lets_a_running_request_end(simulated):
     await simulated.listener.close(drain_seconds=10)
     status, answer = await asked
     assert (status, answer["usage"]["completion_tokens"]) == (200, 5)
+
+
+async def test_closing_does_not_wait_for_what_hangs(simulated):
+    simulated.tell(Fault.HANGING)
+    asked = asyncio.create_task(simulated.get("/health"))
+    done, _ = await asyncio.wait([asked], timeout=0.1)
+    assert not done
+    async with asyncio.timeout(5):
+        await simulated.listener.close()
+        with pytest.raises(aiohttp.ClientError):
+            await asked
+
+
+async def test_a_pooled_connection_does_not_outlive_the_server(simulated):
+    async with aiohttp.ClientSession() as pooling:
+        async with pooling.get(simulated.base + "/health") as response:
+            assert response.status == 200
+        async with asyncio.timeout(5):
+            await simulated.listener.close(drain_seconds=60)
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await pooling.get(simulated.base + "/health")

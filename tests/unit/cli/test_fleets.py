@@ -1,0 +1,116 @@
+import argparse
+import asyncio
+import json
+
+import pytest
+
+from fakes.kubeapi import Fault, KubeApi
+from gemma_operator.apiserver.resources import NODES, PODS
+from gemma_operator.cli import cluster_objects, fleets
+from gemma_operator.errors import UsageError
+
+NODE = {"kind": "Node", "metadata": {"name": "n"}}
+POD = {"kind": "Pod", "metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"}}
+POOL = {
+    "apiVersion": "gemma-operator.io/v1alpha1",
+    "kind": "AcceleratorPool",
+    "metadata": {"name": "h100"},
+    "spec": {"accelerator": "nvidia-h100-80gb", "acceleratorsPerNode": 8, "nodeSelector": {"pool": "h100"}},
+}
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    fleets.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_nodes_pools_and_pods_make_a_fleet():
+    fleet = fleets.of_objects([NODE, POD, POOL])
+    assert ([n.name for n in fleet.nodes], [p.name for p in fleet.declared], [p.uid for p in fleet.pods]) == (
+        ["n"],
+        ["h100"],
+        ["u"],
+    )
+
+
+def test_an_object_that_stands_in_two_files_counts_once():
+    assert len(fleets.of_objects([NODE, NODE, POD, POD]).nodes) == 1
+
+
+def test_other_kinds_are_passed_over_and_named():
+    fleet = fleets.of_objects([{"kind": "Service"}, {"kind": "Service"}, {"kind": "ResourceSlice"}])
+    assert fleets.notes(fleet) == [
+        "note: 1 of kind ResourceSlice passed over",
+        "note: 2 of kind Service passed over",
+    ]
+
+
+def test_a_pool_that_the_server_would_refuse_is_refused_with_name_and_field():
+    wrong = {**POOL, "spec": {**POOL["spec"], "acceleratorsPerNode": 17}}
+    with pytest.raises(UsageError, match=r"AcceleratorPool h100: spec\.acceleratorsPerNode"):
+        fleets.of_objects([wrong])
+
+
+def test_files_are_read_together(tmp_path):
+    for name, obj in (("nodes", NODE), ("pods", POD)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(obj))
+    words = ["--nodes", str(tmp_path / "nodes.json"), "--nodes", str(tmp_path / "pods.json")]
+    fleet = fleets.from_arguments(parsed(*words))
+    assert (len(fleet.nodes), len(fleet.pods)) == (1, 1)
+
+
+def test_files_and_a_context_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--nodes", "x", "--context", "y")
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_a_catalog_that_is_not_there_is_bad_input(tmp_path):
+    with pytest.raises(UsageError, match="nowhere"):
+        fleets.catalog(parsed("--catalog", str(tmp_path / "nowhere")))
+
+
+class TestCluster:
+    @pytest.fixture
+    def kubeconfig(self, tmp_path, monkeypatch):
+        def write(url):
+            path = tmp_path / "config"
+            config = {
+                "clusters": [{"name": "c", "cluster": {"server": url}}],
+                "users": [{"name": "u", "user": {"token": "secret"}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "x",
+            }
+            path.write_text(json.dumps(config))
+            monkeypatch.setenv("KUBECONFIG", str(path))
+
+        return write
+
+    async def read(self, kubeconfig, *faults, context=None):
+        async with KubeApi().serve() as api:
+            api.put(NODES, "n")
+            api.put(PODS, "p", namespace="team", spec={"nodeName": "n"})
+            api.faults += faults
+            kubeconfig(api.url)
+            return await asyncio.to_thread(cluster_objects.read, context)
+
+    async def test_the_current_context_is_read(self, kubeconfig):
+        assert {obj["kind"] for obj in await self.read(kubeconfig)} == {"Node", "Pod"}
+
+    async def test_a_cluster_without_our_kinds_has_no_declared_pools(self, kubeconfig):
+        found = await self.read(kubeconfig, Fault(404, path_part="acceleratorpools"))
+        assert {obj["kind"] for obj in found} == {"Node", "Pod"}
+
+    async def test_a_right_that_is_missing_is_bad_input(self, kubeconfig):
+        with pytest.raises(UsageError, match=r"cannot read the fleet of the current context.*pods"):
+            await self.read(kubeconfig, Fault(403, times=9, path_part="pods"))
+
+    async def test_an_unknown_context_is_bad_input(self, kubeconfig):
+        with pytest.raises(UsageError, match="nowhere"):
+            await self.read(kubeconfig, context="nowhere")
+
+    def test_without_a_kubeconfig_it_is_bad_input(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+        with pytest.raises(UsageError, match="no kubeconfig"):
+            cluster_objects.read(None)
