@@ -8,15 +8,20 @@ missing here. Fields of others and the server's defaults never show. Pure.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
+
+import orjson
 
 from gemma_operator.api import names
 
 _HASH_LENGTH: Final = 16
 #: Who an object is, not what it says.
 _IDENTITY: Final = frozenset({"name", "namespace", "uid"})
+
+#: Keys of a list's set, read: what they want, whether by keys, and the set below.
+_Chosen = list[tuple[Any, bool, Mapping[str, Any]]]
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,19 +47,19 @@ def projected(value: object, fields: Mapping[str, Any]) -> object:
     """The part of `value` that a fieldsV1 set names. An empty set is a leaf: the value whole."""
     if not fields:
         return value
-    inner = {key: below for key, below in fields.items() if key != "."}
     if isinstance(value, Mapping):
-        names_below = ((key.removeprefix("f:"), below) for key, below in inner.items())
-        return {name: projected(value[name], below) for name, below in names_below if name in value}
+        below = ((key[2:], inner) for key, inner in fields.items() if key.startswith("f:"))
+        return {name: projected(value[name], inner) for name, inner in below if name in value}
     if isinstance(value, list):
-        return [projected(item, below) for item in value for below in _of_item(item, inner)]
+        chosen = [(*_chooses(key), inner) for key, inner in fields.items() if key != "."]
+        owned = ((item, _owned_of(item, chosen)) for item in value)
+        return [projected(item, inner) for item, inner in owned if inner is not None]
     return value
 
 
 def digest(value: object) -> str:
     """A short hash of a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_HASH_LENGTH]
 
 
 def _applied_fields(obj: Mapping[str, Any], manager: str) -> Mapping[str, Any]:
@@ -67,16 +72,22 @@ def _applied_fields(obj: Mapping[str, Any], manager: str) -> Mapping[str, Any]:
     return {}
 
 
-def _of_item(item: object, fields: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The set below the one key of a list's item, if it is ours: `k:{"name":"http"}` or `v:"value"`."""
-    for key, below in fields.items():
-        kind, _, wanted = key.partition(":")
-        if kind == "k" and isinstance(item, Mapping):
-            if all(item.get(name) == value for name, value in json.loads(wanted).items()):
-                return (below,)
-        elif kind == "v" and item == json.loads(wanted):
-            return ({},)
-    return ()
+def _owned_of(item: object, chosen: _Chosen) -> Mapping[str, Any] | None:
+    """The set below the one key that chooses this item of a list; None where the item is not ours."""
+    for wanted, by_keys, inner in chosen:
+        if by_keys and isinstance(item, Mapping):
+            if all(item.get(name) == value for name, value in wanted.items()):
+                return inner
+        elif not by_keys and item == wanted:
+            return {}
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _chooses(key: str) -> tuple[Any, bool]:
+    """`k:{"name":"http"}` chooses by keys, `v:"value"` by the value itself. The same few come again and again."""
+    kind, _, text = key.partition(":")
+    return orjson.loads(text), kind == "k"
 
 
 def _substance(obj: Mapping[str, Any]) -> dict[str, Any]:

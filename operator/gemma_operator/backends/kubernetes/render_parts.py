@@ -74,4 +74,4 @@ def child(
 
 def filled(values: Mapping[str, Any]) -> Json:
     """Without what is absent: the server writes back neither null nor an empty map or list."""
-    return {key: value for key, value in values.items() if value not in (None, {}, [], ())}
+    return {key: value for key, value in values.items() if value or isinstance(value, int | str)}
