@@ -24,9 +24,8 @@ T = TypeVar("T")
 
 def alternatives(choice: Choice, feasible: Feasible) -> tuple[Alternative, ...]:
     """Candidates that were not taken, and why: those that fit first."""
-    taken = choice.fit
     ranked = islice(choice.ranked(), LOOKED_AT)
-    fitting = [each for each in ranked if each.fit is not taken] if taken else []
+    fitting = [each for each in ranked if each.lost_by]  # while waiting, the one that is waited for too
     others = _spread(fitting, kinds=(_served, _kind_of_fit))
     rejected = _spread(_by_preference(feasible), kinds=(_pool_and_code, _precision_of, _kind_of_rejection))
     shown = max(MOST // 2, MOST - len(rejected))

@@ -64,7 +64,8 @@ _OUTCOMES: Final = (Outcome.ROOM_NOW, Outcome.SCALE_UP, Outcome.PARTLY, Outcome.
 class Ranked:
     """A candidate in its place. `room` is None where nobody had to ask.
 
-    `lost_by` is the key of `KEYS` by which the chosen one came first; empty for the chosen one itself.
+    `lost_by` is the key of `KEYS` by which the chosen one came first, `room` where none was chosen; empty for
+    the chosen one itself.
     """
 
     fit: Fit
@@ -136,7 +137,8 @@ class Choice:
         if self.best is None:
             return
         for standing in self.asked:
-            yield Ranked(standing.member.fit, standing.room, _lost_by(self.best, standing))
+            lost_by = _lost_by(self.best, standing) if self.placed else "room"
+            yield Ranked(standing.member.fit, standing.room, lost_by)
         last = self.asked[-1].group
         for group in self.ranking.groups[self.ranking.groups.index(last) + 1 :]:
             for member in group.members:

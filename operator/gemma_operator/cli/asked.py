@@ -1,0 +1,61 @@
+"""A GemmaDeployment from a file, as the planner is asked: read and refused as the API server would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gemma_operator.api.deployment import GemmaDeployment
+from gemma_operator.api.parse import not_implemented_fields, parse_deployment
+from gemma_operator.cli import documents
+from gemma_operator.engines.registry import engine_named
+from gemma_operator.errors import InvalidSpec, UsageError
+from gemma_operator.planner.request import AUTO_ENGINE, from_spec
+from gemma_operator.planner.values import Request
+
+KIND: Final = "GemmaDeployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a GemmaDeployment asks of the planner."""
+
+    deployment: GemmaDeployment
+    namespace: str
+    request: Request
+    #: Engine arguments that no list knows: the plan is unverified.
+    unknown_arguments: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.namespace, self.deployment.metadata.name
+
+
+def from_file(path: str) -> Asked:
+    """The one GemmaDeployment of a file."""
+    found = [obj for obj in documents.objects(path) if obj.get("kind") == KIND]
+    if len(found) != 1:
+        names = ", ".join(str((obj.get("metadata") or {}).get("name", "?")) for obj in found)
+        raise UsageError(
+            f"{path} holds {len(found)} GemmaDeployments{f' ({names})' if names else ''}: give one"
+        )
+    try:
+        return from_object(found[0])
+    except InvalidSpec as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def from_object(obj: Mapping[str, Any]) -> Asked:
+    """The question in a GemmaDeployment; InvalidSpec names the field that is wrong or not there yet."""
+    deployment = parse_deployment(obj)
+    missing = not_implemented_fields(deployment.spec)
+    if missing:
+        raise InvalidSpec(f"spec.{missing[0]}", "this version has no part that does it yet")
+    engine = deployment.spec.serving.engine
+    name = AUTO_ENGINE if engine.name == "Auto" else engine.name.value
+    extra = engine_named(name).extra_arguments(engine.extra_args)
+    namespace = str((obj.get("metadata") or {}).get("namespace") or "default")
+    request = from_spec(namespace, deployment.spec, engine_overrides=extra.overrides)
+    return Asked(deployment, namespace, request, extra.unknown)

@@ -1,0 +1,57 @@
+"""The fleet as the API server has it: Nodes, AcceleratorPools and Pods of a kubeconfig's context.
+
+For commands that look at a cluster once and end; the operator itself watches (`apiserver.cache`). A cluster
+without our CRD is no error: it has no AcceleratorPools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gemma_operator.apiserver import credentials
+from gemma_operator.apiserver.client import Client
+from gemma_operator.apiserver.resources import ACCELERATOR_POOLS, NODES, PODS, Resource
+from gemma_operator.apiserver.session import SessionHolder
+from gemma_operator.errors import ApiError, NotFound, UsageError
+
+#: Pods that are over hold nothing, and a busy namespace keeps thousands of them.
+_RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+def read(context: str | None) -> list[dict[str, Any]]:
+    """All objects that planning needs; UsageError where there is no kubeconfig or no right to read."""
+    return asyncio.run(_read(context or ""))
+
+
+async def _read(context: str) -> list[dict[str, Any]]:
+    async with _client(context) as client:
+        try:
+            return [
+                *await _list(client, NODES),
+                *await _list(client, ACCELERATOR_POOLS),
+                *await _list(client, PODS, field_selector=_RUNNING),
+            ]
+        except ApiError as error:
+            where = f"context {context}" if context else "the current context"
+            raise UsageError(f"cannot read the fleet of {where}: {error}") from error
+
+
+async def _list(client: Client, resource: Resource, *, field_selector: str = "") -> list[dict[str, Any]]:
+    try:
+        return [
+            item async for page in client.list(resource, field_selector=field_selector) for item in page.items
+        ]
+    except NotFound:
+        return []  # the CRD is not installed
+
+
+@asynccontextmanager
+async def _client(context: str) -> AsyncIterator[Client]:
+    holder = SessionHolder(credentials.source(context=context))
+    try:
+        yield Client(holder)
+    finally:
+        await holder.close()

@@ -1,0 +1,114 @@
+"""The fleet that a command plans for: from files, or from the cluster.
+
+What is no Node, AcceleratorPool or Pod is counted and named, so that a file that was given by mistake does
+not look like an empty fleet.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gemma_operator.api.parse import parse_pool
+from gemma_operator.catalog import loader
+from gemma_operator.catalog.records import Catalog
+from gemma_operator.cli import cluster_objects, documents
+from gemma_operator.errors import InvalidCatalog, InvalidSpec, UsageError
+from gemma_operator.hardware.declared import DeclaredPool, declared_pool
+from gemma_operator.hardware.nodes import node_record
+from gemma_operator.hardware.pods import pod_record
+from gemma_operator.hardware.pools import pools
+from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Nodes, AcceleratorPools and bound Pods, and how many objects of other kinds were passed over."""
+
+    nodes: tuple[NodeRecord, ...]
+    declared: tuple[DeclaredPool, ...]
+    pods: tuple[PodRecord, ...]
+    passed_over: Mapping[str, int]
+
+    def pools(self, catalog: Catalog) -> tuple[Pool, ...]:
+        """What can be planned for."""
+        return pools(self.nodes, self.declared, catalog)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--nodes`, `--context` and `--catalog`, alike in every command."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--nodes",
+        action="append",
+        metavar="FILE",
+        help="Nodes, AcceleratorPools and Pods as kubectl prints them, yaml or json (- is standard input); may "
+        "be given several times; without it the cluster of the kubeconfig is read",
+    )
+    where.add_argument("--context", help="context of the kubeconfig (default: the current one)")
+    add_catalog(parser)
+
+
+def add_catalog(parser: argparse.ArgumentParser) -> None:
+    """`--catalog`."""
+    parser.add_argument(
+        "--catalog",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="catalog files laid over the packaged ones: own checkpoints, GPUs, machine types",
+    )
+
+
+def from_arguments(args: argparse.Namespace) -> Fleet:
+    """The fleet that the arguments name."""
+    if not args.nodes:
+        return of_objects(cluster_objects.read(args.context))
+    return of_objects([obj for path in args.nodes for obj in documents.objects(path)])
+
+
+def catalog(args: argparse.Namespace) -> Catalog:
+    """The packaged catalog with the user's files over it."""
+    try:
+        return loader.load(*args.catalog) if args.catalog else loader.packaged()
+    except InvalidCatalog as error:
+        raise UsageError(str(error)) from error
+
+
+def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
+    """The fleet in a list of objects; UsageError names an AcceleratorPool that is wrong, and the field."""
+    nodes: dict[str, NodeRecord] = {}
+    declared: dict[str, DeclaredPool] = {}
+    pods: dict[str, PodRecord] = {}
+    passed_over: Counter[str] = Counter()
+    for obj in objects:
+        kind = obj.get("kind")
+        if kind == "Node" and (node := node_record(obj)):
+            nodes[node.name] = node
+        elif kind == "AcceleratorPool":
+            pool = _declared(obj)
+            declared[pool.name] = pool
+        elif kind == "Pod":
+            if pod := pod_record(obj):
+                pods[pod.uid] = pod
+        else:
+            passed_over[str(kind)] += 1
+    return Fleet(tuple(nodes.values()), tuple(declared.values()), tuple(pods.values()), passed_over)
+
+
+def notes(fleet: Fleet) -> Sequence[str]:
+    """One line a kind that was passed over, for standard error."""
+    return [f"note: {count} of kind {kind} passed over" for kind, count in sorted(fleet.passed_over.items())]
+
+
+def _declared(obj: Mapping[str, Any]) -> DeclaredPool:
+    try:
+        parse_pool(obj)
+        return declared_pool(obj)
+    except InvalidSpec as error:
+        name = (obj.get("metadata") or {}).get("name", "")
+        raise UsageError(f"AcceleratorPool {name}: {error}") from error

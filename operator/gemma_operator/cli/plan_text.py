@@ -1,0 +1,109 @@
+"""A plan as `plan` prints it: what the status holds, and beside it the room that there is now.
+
+Room moves by itself, so no status holds it; who asks on the command line wants to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gemma_operator.cli import tables
+from gemma_operator.planner.choice import Choice
+from gemma_operator.planner.plan import money
+from gemma_operator.planner.values import Alternative, Plan
+
+_HEADER = ("VARIANT", "PRECISION", "POOL", "GPUS", "CODE", "MESSAGE")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the planner said: a plan, or the reason why there is none."""
+
+    choice: Choice
+    plan: Plan | None
+    why_not: str
+    alternatives: tuple[Alternative, ...]
+    replicas: int
+
+
+def lines(key: tuple[str, str], answer: Answer) -> Iterator[str]:
+    """The plan line by line, then what was not taken."""
+    namespace, name = key
+    if answer.plan is None:
+        yield f"{namespace}/{name}: no plan: {answer.why_not}"
+    else:
+        yield f"{namespace}/{name}"
+        rows = [[f"  {title}", text] for title, text in _lines(answer.plan, answer)]
+        yield tables.text(rows[0], rows[1:])
+    if answer.alternatives:
+        yield ""
+        yield "NOT TAKEN"
+        yield tables.text(_HEADER, [_row(each) for each in answer.alternatives])
+
+
+def _lines(plan: Plan, answer: Answer) -> Iterator[tuple[str, str]]:
+    settings, memory = plan.settings, plan.memory
+    yield (
+        "model",
+        f"{plan.variant} {plan.precision}, {plan.repo}{f'@{plan.revision[:7]}' if plan.revision else ''}",
+    )
+    yield "engine", f"{plan.engine} {plan.engine_version}, {plan.image}"
+    yield (
+        "pool",
+        f"{plan.pool.source.value}/{plan.pool.name} ({plan.pool.resource_name}, shape {plan.pool.shape})",
+    )
+    yield "GPUs a replica", f"{plan.accelerators_per_replica} x {plan.accelerator}"
+    yield (
+        "settings",
+        ", ".join(
+            (
+                f"context {settings.context_length}",
+                f"{settings.max_sequences} sequences",
+                f"{settings.max_batched_tokens} batched tokens",
+                f"KV cache {settings.kv_cache_precision.value}",
+            )
+        ),
+    )
+    yield "KV cache", f"{plan.kv_tokens} tokens"
+    yield (
+        "memory, MiB a GPU",
+        ", ".join(
+            (
+                f"weights {memory.weights}",
+                f"KV cache {memory.kv_cache}",
+                f"overhead {memory.overhead}",
+                f"total {memory.total}",
+                f"band {memory.band}",
+            )
+        ),
+    )
+    yield "room", _room(answer)
+    if plan.hourly_cost is not None:
+        yield "cost an hour", f"{money(plan.hourly_cost.amount)} {plan.hourly_cost.currency} a replica"
+    yield "reason", plan.reason
+
+
+def _room(answer: Answer) -> str:
+    best = answer.choice.best
+    if best is None or answer.replicas == 0:
+        return "none is needed: no replica is wanted"
+    now = min(best.room.now, answer.replicas)
+    text = f"{now} of {answer.replicas} replicas now"
+    if now < answer.replicas and best.room.limit:
+        text += f", limited by {best.room.limit}"
+    if best.room.after_scale_up > best.room.now and now < answer.replicas:
+        text += f", {min(best.room.after_scale_up, answer.replicas)} after a scale-up"
+    return text
+
+
+def _row(alternative: Alternative) -> Sequence[str]:
+    gpus = alternative.accelerators_per_replica
+    return (
+        alternative.variant,
+        alternative.precision,
+        tables.word(alternative.pool),
+        f"{gpus} x {alternative.accelerator}" if gpus else "-",
+        alternative.code,
+        alternative.message,
+    )
