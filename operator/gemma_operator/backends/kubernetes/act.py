@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Decision, Event, Manifest, ObjectRef
 from gemma_operator.backends.kubernetes import refusals
-from gemma_operator.backends.kubernetes.ownership import digest, manifest_hash
+from gemma_operator.backends.kubernetes.ownership import digest, owned_hash
 from gemma_operator.backends.kubernetes.records import cut_child
 from gemma_operator.backends.kubernetes.snapshot import Child, Snapshot
 from gemma_operator.backends.kubernetes.status_json import status_json
@@ -128,6 +128,8 @@ class Act:
         try:
             applied = [await self._apply(manifest, snapshot) for manifest in decision.apply]
         except (Forbidden, Rejected) as error:
+            if refusals.namespace_is_going(error):
+                return Outcome()
             refused = refusals.explained(decision, error, generation=snapshot.generation)
             await self._write_status(refused, snapshot, now=now)
             raise
@@ -156,8 +158,8 @@ class Act:
             ):  # how the server says that a namesake took its place: 422, not 409
                 raise Conflict(str(error), status=error.status, reason=error.reason) from error
             raise
-        stands = cut_child({"kind": kind, **answer})
-        self._answers.note(stands.uid, sent=manifest_hash(manifest), stood=stands.owned_hash)
+        sent = manifest["metadata"]["annotations"][names.APPLIED_HASH]
+        self._answers.note(answer["metadata"]["uid"], sent=sent, stood=owned_hash(answer))
         return f"{kind}/{name}"
 
     async def _delete(self, ref: ObjectRef, snapshot: Snapshot) -> str:

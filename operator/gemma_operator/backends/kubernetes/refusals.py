@@ -14,6 +14,11 @@ from gemma_operator.scrub import excerpt
 _ADMISSION = ("exceeded quota", "admission webhook", "denied the request", "violates PodSecurity")
 
 
+def namespace_is_going(error: ApiError) -> bool:
+    """Nothing is made in a namespace on its way out, and the deployment goes with it."""
+    return "being terminated" in str(error)
+
+
 def explained(decision: Decision, error: ApiError, *, generation: int) -> Decision:
     """The decision with the refusal in its conditions; what serves goes on being Ready and Healthy."""
     text = excerpt(str(error), limit=400)

@@ -237,6 +237,15 @@ async def test_a_child_that_is_refused_is_said_in_the_status_and_tried_again(err
     assert said["Ready"]["status"] == "True"
 
 
+async def test_in_a_namespace_on_its_way_out_there_is_nothing_to_say():
+    going = Forbidden(
+        "apply services: 403 unable to create: namespace team-a is being terminated", status=403
+    )
+    server = Server(refuse={"Service": going})
+    outcome = await act(DECISION, server=server)
+    assert (outcome.writes, server.statuses) == (0, [])
+
+
 async def test_after_a_refusal_nothing_more_is_applied():
     server = Server(refuse={"Service": Forbidden("no", status=403)})
     with pytest.raises(Forbidden):
