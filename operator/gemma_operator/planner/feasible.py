@@ -26,6 +26,8 @@ from gemma_operator.planner.vllm import versions
 
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 KUBERNETES: Final = "Kubernetes"
+#: So many names are told for one that is not known.
+NEAREST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,19 @@ def feasible(request: Request, shapes: Sequence[PoolShape], catalog: Catalog) ->
 
 def unknown_accelerators(request: Request, catalog: Catalog) -> Mapping[str, tuple[str, ...]]:
     """Names of `hardware.accelerators` that no card has, each with the nearest that one has."""
+    usable = [card.name for card in catalog.accelerators.values() if not card.refused]
     return {
-        name: tuple(get_close_matches(name, catalog.accelerators, n=3, cutoff=0.5))
+        name: _nearest(name, usable)
         for name in request.accelerators or ()
         if name not in catalog.accelerators
     }
+
+
+def _nearest(name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Names that hold what was written come first (`h100`, `nvidia-h100`), then those that look alike."""
+    holding = [each for each in known if name.lower() in each]
+    alike = get_close_matches(name.lower(), known, n=NEAREST, cutoff=0.6)
+    return tuple(dict.fromkeys((*holding, *alike)))[:NEAREST]
 
 
 def _other_backends(request: Request, catalog: Catalog) -> Iterator[Rejection]:

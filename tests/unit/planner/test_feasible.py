@@ -263,9 +263,11 @@ def test_a_node_of_eight_h100_holds_everything_there_is():
 
 
 def test_an_unknown_accelerator_is_told_the_nearest_names():
-    asked = a_request(accelerators=("nvidia-h100", "nvidia-l4", "qqq"))
+    asked = a_request(accelerators=("nvidia-h100", "nvidia-l4", "A100", "nvidia-rtx4090", "qqq"))
     assert unknown_accelerators(asked, packaged()) == {
-        "nvidia-h100": ("nvidia-h100-nvl", "nvidia-h200", "nvidia-h100-80gb"),
+        "nvidia-h100": ("nvidia-h100-80gb", "nvidia-h100-nvl", "nvidia-h200"),
+        "A100": ("nvidia-a100-40gb", "nvidia-a100-80gb"),
+        "nvidia-rtx4090": ("nvidia-rtx-4090", "nvidia-rtx-5090", "nvidia-rtx-3090"),
         "qqq": (),
     }
     assert unknown_accelerators(a_request(), packaged()) == {}

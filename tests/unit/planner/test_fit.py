@@ -103,7 +103,7 @@ def test_a_smaller_batch_comes_before_an_fp8_cache():
         65536,
         "BF16",
         2048,
-        128,
+        256,
     )
     fit = fitted("gemma-4-31b-it-bf16", H100, context_length=131072)
     assert settings_of(fit)[:2] == (131072, "FP8")
