@@ -1,0 +1,300 @@
+"""Words for what is shown: numbers in GiB, a remedy, and never more than a status may hold."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from gemma_operator.catalog.loader import packaged
+from gemma_operator.catalog.records import Price
+from gemma_operator.hardware.records import Sharing, Taint
+from gemma_operator.planner import explain, words
+from gemma_operator.planner.choice import KEYS, Ranked, choose, rank
+from gemma_operator.planner.feasible import feasible, unknown_accelerators
+from gemma_operator.planner.room import Room
+from gemma_operator.planner.values import Candidate, Code, Rejection
+from unit.planner.shapes import a_pool, a_request
+
+BF16 = {"precisions": ("bf16",)}
+
+
+ONE = Room(1, 1)
+
+
+def chosen(request, *pools, room=ONE):
+    found = feasible(request, pools, packaged())
+    ranking = rank(found, request=request, catalog=packaged())
+    return choose(ranking, replicas=1, room=lambda _: room), found
+
+
+def told(request, *pools):
+    """The first rejection in words."""
+    return words.rejection(feasible(request, pools, packaged()).rejections[0])
+
+
+def test_weights_that_are_too_large():
+    assert told(a_request("31B", **BF16), a_pool("nvidia-l4", gpus=1)) == (
+        "31B bf16 needs 58.8 GiB of weights and 1.4 GiB beside them; an nvidia-l4 offers 20.3 GiB"
+    )
+
+
+def test_weights_that_are_too_large_on_several_gpus():
+    found = feasible(a_request("31B", **BF16), [a_pool("nvidia-l4", gpus=2)], packaged())
+    assert words.rejection(found.rejections[1]) == (
+        "31B bf16 needs 30.1 GiB of weights and 1.9 GiB beside them on each of 2 GPUs; an nvidia-l4 offers 20.3 GiB"
+    )
+
+
+def test_a_cache_that_is_too_small():
+    assert told(a_request("31B", **BF16, context_length=262144, concurrency=4), a_pool(gpus=1)) == (
+        "31B bf16 leaves 12.6 GiB for the KV cache of 72.8 GiB; 262,144 tokens \u00d7 4 need 47.9 GiB "
+        "(FP8, 2048 batched)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "pool", "said"),
+    [
+        ({"pools": ("a", "b")}, {}, "not in hardware.pools (a, b)"),
+        (
+            {"accelerators": ("nvidia-l4",)},
+            {},
+            "nvidia-h100-80gb is not in hardware.accelerators (nvidia-l4)",
+        ),
+        ({}, {"refused": "its MIG layout is invalid"}, "its MIG layout is invalid"),
+        ({}, {"spot": True}, "its nodes are spot, and hardware.spot is Forbidden"),
+        ({"spot": "Required"}, {}, "its nodes are not known to be spot, and hardware.spot is Required"),
+        (
+            {},
+            {"sharing": Sharing.TIME_SLICING, "clients_per_device": 4},
+            "4 clients share a GPU (time-slicing): hardware.sharedAccelerators is Forbidden",
+        ),
+        (
+            {},
+            {"taints": (Taint("team", "a", "NoSchedule"),)},
+            "the taint team=a:NoSchedule is not tolerated: add a toleration to hardware.tolerations",
+        ),
+        (
+            {},
+            {"taints": (Taint("team", "", "NoExecute"),)},
+            "the taint team:NoExecute is not tolerated: add a toleration to hardware.tolerations",
+        ),
+        ({}, {"driver_major": 535}, "driver 535 is too old: the image of VLLM needs 580"),
+        ({}, {"accelerators_per_node": 0}, "a node has no nvidia.com/gpu"),
+        (
+            {"context_length": 200_000},
+            {},
+            "E4B takes at most 131,072 tokens, serving.contextLength is 200,000",
+        ),
+        ({"precisions": ("nvfp4",)}, {}, "no nvfp4 checkpoint of E4B (Instruct) is known"),
+        ({"backends": ("Vertex",)}, {}, "Vertex is not there yet in this version"),
+        (
+            {},
+            {"accelerator": "unknown", "memory_mib": None},
+            "nothing tells the memory of unknown: declare it in an AcceleratorPool",
+        ),
+        (
+            {"kv_cache_precision": "FP8"},
+            {"compute_capability": (8, 0)},
+            "an FP8 KV cache needs compute capability 8.9: Triton has no fp8e4nv below it",
+        ),
+    ],
+)
+def test_why_a_candidate_cannot_serve(asked, pool, said):
+    assert told(a_request("E4B", **{**BF16, **asked}), a_pool(**pool)) == said
+
+
+def test_a_modality_that_is_missing():
+    request = a_request("31B", **BF16, modalities=frozenset({"text", "audio"}))
+    assert told(request, a_pool()) == "31B takes no audio"
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_code_has_words(code):
+    details = dict.fromkeys(
+        (
+            "weights_mib",
+            "usable_mib",
+            "overhead_mib",
+            "needed_mib",
+            "available_mib",
+            "context_length",
+            "max_context_length",
+            "concurrency",
+            "batched_tokens",
+            "clients",
+        ),
+        7,
+    ) | dict.fromkeys(("message", "pools", "tuning", "modalities", "accelerator", "accelerators"), "x" * 300)
+    details |= dict.fromkeys(("spot", "sharing", "taint", "backend", "kv_cache_precision"), "x")
+    candidate = Candidate(packaged().variants["E4B"], None, "bf16", a_pool(), 2)
+    said = words.rejection(Rejection(candidate, code, details))
+    assert 0 < len(said) <= 256
+
+
+def test_a_long_text_is_cut_at_a_word():
+    assert words.shortened("one two three", 13) == "one two three"
+    assert words.shortened("one two three", 12) == "one two\u2026"
+    assert len(words.shortened("x" * 600, 256)) == 256
+
+
+def test_the_reason_says_what_was_given_up():
+    request = a_request("31B", **BF16, concurrency=2)
+    choice, _ = chosen(request, a_pool(gpus=1))
+    assert explain.reason(choice.fit, request) == (
+        "31B bf16 on 1 \u00d7 nvidia-h100-80gb of gke-nodepool/h100-80gb: the first of the order that has room; "
+        "BF16 \u2192 FP8 KV cache, 8192 \u2192 4096 batched tokens, 1024 \u2192 256 sequences "
+        "to keep 32,768 tokens \u00d7 2"
+    )
+
+
+def test_the_reason_of_a_plan_that_gave_up_nothing_is_short():
+    request = a_request("E4B", **BF16)
+    choice, _ = chosen(request, a_pool("nvidia-l4", gpus=1))
+    assert explain.reason(choice.fit, request) == (
+        "E4B bf16 on 1 \u00d7 nvidia-l4 of gke-nodepool/l4: the first of the order that has room"
+    )
+
+
+def test_a_tight_plan_says_so():
+    request = a_request("31B", **BF16, context_length=262144)
+    choice, _ = chosen(request, a_pool(gpus=1))
+    assert choice.fit.tight
+    assert "fits only inside the 1.0 GiB band of the estimate" in explain.reason(choice.fit, request)
+
+
+def test_what_nobody_checked_stands_in_the_reason():
+    request = a_request("E4B", **BF16)
+    choice, _ = chosen(request, a_pool("unknown", gpus=1, memory_mib=24576, product="NVIDIA-X1"))
+    said = explain.reason(choice.fit, request)
+    assert "1 \u00d7 NVIDIA-X1" in said
+    assert "unverified: a NVIDIA-X1 is planned from its memory alone" in said
+
+
+def test_waiting_names_what_is_waited_for_and_no_count():
+    request = a_request("E4B", **BF16)
+    choice, _ = chosen(request, a_pool("nvidia-l4", gpus=1), room=Room(0, 0))
+    assert not choice.placed
+    assert explain.waiting(choice, request).startswith(
+        "E4B bf16 fits on 1 \u00d7 nvidia-l4 of gke-nodepool/l4, which has no room now; it is placed as soon as"
+    )
+
+
+def test_nothing_fits_tells_the_nearest_miss_and_a_remedy():
+    request = a_request("31B", **BF16, context_length=262144, concurrency=4)
+    _, found = chosen(request, a_pool("nvidia-l4", gpus=1), a_pool(gpus=1), a_pool("nvidia-t4"))
+    said = explain.nothing_fits(found, request)
+    assert said.startswith(
+        "no pool can hold an allowed candidate for 262,144 tokens \u00d7 4; nearest: 31B bf16 on 1"
+    )
+    assert "need 47.9 GiB" in said
+    assert said.endswith("lower serving.contextLength or concurrency, or allow larger or more GPUs")
+    assert len(said) <= 512
+
+
+def test_nothing_fits_where_a_taint_is_in_the_way():
+    request = a_request("E4B", **BF16)
+    _, found = chosen(request, a_pool(taints=(Taint("team", "a", "NoSchedule"),)), a_pool("nvidia-t4"))
+    assert "team=a:NoSchedule" in explain.nothing_fits(found, request)
+
+
+def test_an_empty_fleet():
+    request = a_request("E4B", **BF16)
+    _, found = chosen(request)
+    assert explain.nothing_fits(found, request) == explain.no_pools()
+
+
+def test_an_accelerator_that_nobody_knows():
+    unknown = unknown_accelerators(a_request(accelerators=("h100", "qqq")), packaged())
+    assert explain.unknown_accelerators(unknown) == (
+        "hardware.accelerators: not in the catalog: h100 (nearest: nvidia-h100-80gb, nvidia-h100-nvl); "
+        "qqq (nothing is near)"
+    )
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_why_one_that_fits_is_not_taken(key):
+    request = a_request("31B", "E4B", precisions=("bf16", "fp8"))
+    choice, found = chosen(request, a_pool(gpus=2))
+    code, said = words.not_taken(Ranked(found.fits[-1], Room(0, 0), key), choice.fit)
+    assert said.startswith("fits")
+    assert len(said) <= 256
+    assert code is (Code.NO_ROOM if key == "room" else Code.LATER_IN_ORDER)
+
+
+def test_each_key_of_the_order_has_words_of_its_own():
+    request = a_request("31B", "E4B", precisions=("bf16", "fp8"))
+    choice, found = chosen(request, a_pool(gpus=2))
+    said = {key: words.not_taken(Ranked(found.fits[-1], None, key), choice.fit)[1] for key in KEYS}
+    assert len(set(said.values())) == len(KEYS)
+    assert said["variant"] == "fits; 31B comes before it in model.variants"
+
+
+def test_money_is_only_spoken_of_where_both_have_a_price():
+    request = a_request("E4B", **BF16)
+    price = Price(Decimal(10), "USD")
+    for node_price, expected in ((price, "cost more than"), (None, "are more GPU than")):
+        choice, found = chosen(request, a_pool(gpus=2, node_price=node_price))
+        other = next(fit for fit in found.fits if fit is not choice.fit)
+        assert expected in words.not_taken(Ranked(other, None, "price"), choice.fit)[1]
+
+
+FLEET = (
+    a_pool("nvidia-l4", gpus=4),
+    a_pool("nvidia-h100-80gb", gpus=8),
+    a_pool("nvidia-a100-80gb", gpus=4, spot=True),
+    a_pool("nvidia-t4", gpus=1),
+)
+
+
+def test_ten_alternatives_are_told_and_each_once():
+    request = a_request()
+    choice, found = chosen(request, *FLEET)
+    shown = explain.alternatives(choice, found)
+    assert len(shown) == 10
+    assert len(set(shown)) == 10
+    assert all(alternative.message and len(alternative.message) <= 256 for alternative in shown)
+
+
+def test_alternatives_begin_with_what_would_be_taken_next_and_tell_every_kind_of_pool():
+    request = a_request()
+    choice, found = chosen(request, *FLEET)
+    shown = explain.alternatives(choice, found)
+    assert shown[0].variant == choice.fit.candidate.variant.name
+    assert shown[0].code == "LaterInOrder"
+    taken = choice.fit.candidate
+    assert (taken.shape.accelerator, taken.precision, taken.tensor_parallel) not in {
+        (a.accelerator, a.precision, a.accelerators_per_replica)
+        for a in shown
+        if a.variant == taken.variant.name
+    }
+    assert {"gke-nodepool/l4", "gke-nodepool/a100-80gb", "gke-nodepool/t4"} <= {a.pool for a in shown}
+    assert {"Spot", "PoolRefused", "WeightsTooLarge"} <= {a.code for a in shown}
+
+
+def test_where_nothing_fits_the_alternatives_are_all_rejections():
+    request = a_request("31B", **BF16, context_length=262144, concurrency=64)
+    choice, found = chosen(request, *FLEET)
+    shown = explain.alternatives(choice, found)
+    assert choice.fit is None
+    assert {a.pool for a in shown} == {
+        "gke-nodepool/l4",
+        "gke-nodepool/h100-80gb",
+        "gke-nodepool/a100-80gb",
+        "gke-nodepool/t4",
+    }
+
+
+def test_alternatives_do_not_depend_on_the_order_of_pools():
+    request = a_request()
+    choice, found = chosen(request, *FLEET)
+    again, found_again = chosen(request, *reversed(FLEET))
+    assert explain.alternatives(choice, found) == explain.alternatives(again, found_again)
+
+
+def test_the_room_of_a_pool_changes_no_words():
+    """Texts stand in the status, and the status is not written at rest."""
+    request = a_request("E4B", **BF16)
+    one, found = chosen(request, *FLEET, room=Room(0, 0))
+    assert "0" not in explain.waiting(one, request).replace("80gb", "").replace("nvidia-l40s", "")
+    assert explain.alternatives(one, found) == explain.alternatives(replace(one), found)
