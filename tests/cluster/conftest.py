@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from cluster.operating import Operator
+from cluster.teams import Team
 from gemma_operator.sandbox import session
 from gemma_operator.sandbox.paths import StateFolder
 from gemma_operator.sandbox.session import Sandbox
 
 _PREFIX = "test-"
+_ROOT = Path(__file__).parents[2]
+_KUBECTL = Path(sys.executable).parent / "kubectl"
+#: What an administrator installs, without the operator's own Deployment: tests run the operator themselves.
+_INSTALLED = ("namespace.yaml", "serviceaccount.yaml", "rbac.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,53 @@ def sandbox() -> Iterator[Sandbox]:
 def api_server(sandbox: Sandbox) -> ApiServer:
     """The API server of `sandbox`."""
     return ApiServer(url=sandbox.url, token=sandbox.admin_token, ca_file=sandbox.ca_file)
+
+
+@pytest.fixture(scope="session")
+def installed(sandbox: Sandbox) -> Sandbox:
+    """The sandbox with our CRDs and with the rights of manifests/base, and with no other ones."""
+    files = [argument for name in _INSTALLED for argument in ("-f", str(_ROOT / "manifests/base" / name))]
+    for words in (["-k", str(_ROOT / "crds")], files):
+        command = [str(_KUBECTL), "--kubeconfig", str(sandbox.kubeconfig), "apply", "--server-side"]
+        subprocess.run([*command, "--force-conflicts", *words], check=True, capture_output=True)
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def one_operator(installed: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The operator that all tests of this process share, one after another."""
+    operator = Operator(tmp_path_factory.mktemp("operator"), kubeconfig=installed.operator_kubeconfig)
+    yield operator
+    operator.close()
+
+
+@pytest.fixture
+def operator(one_operator: Operator) -> Operator:
+    """The operator, leading; a test may kill it, the next one starts it again."""
+    one_operator.ensure_running()
+    return one_operator
+
+
+@pytest.fixture
+def team(installed: Sandbox) -> Iterator[Team]:
+    """A fresh namespace, given back at the end."""
+    joined = Team(installed, f"t{uuid.uuid4().hex[:8]}")
+    yield joined
+    joined.leave()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failing test shows what the operator said."""
+    report = yield
+    operator = getattr(item, "funcargs", {}).get("one_operator") or getattr(item, "funcargs", {}).get(
+        "operator"
+    )
+    if report.failed and isinstance(operator, Operator):
+        report.sections.append(("operator log", operator.tail))
+    return report
 
 
 def _sweep_those_of_dead_processes() -> None:
