@@ -203,6 +203,16 @@ def test_no_pod_is_ready_before_a_token_was_generated(namespace):
     assert namespace.container()["started"] is True
 
 
+def test_a_start_up_can_be_told_to_end(namespace):
+    namespace.deploy(annotations={"startup-seconds": "3600"})
+    until(namespace.pods, what="a pod")
+    until(lambda: namespace.pod()["status"].get("podIP"), what="an address")
+    until(lambda: not _refused(namespace.pod()), what="the engine is starting")
+    assert not namespace.ready()
+    namespace.tell(startup_seconds="0")
+    namespace.until_ready()
+
+
 def _answers(pod: dict[str, Any]) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"{_address(pod)}/health", timeout=2).status_code == 200

@@ -95,6 +95,18 @@ def add(client: Client, wanted: Iterable[dict[str, Any]]) -> None:
             client.merge(f"{path}/status", {"status": body.get("status", {})})
 
 
+def become(client: Client, wanted: list[dict[str, Any]]) -> list[str]:
+    """Make the fleet exactly these nodes; returns the names of those that went, their pods with them."""
+    add(client, wanted)
+    keep = {body["metadata"]["name"] for body in wanted}
+    present = [body["metadata"] for body in client.items("/api/v1/nodes")]
+    simulated = [m["name"] for m in present if FAKE_NODE_ANNOTATION in (m.get("annotations") or {})]
+    surplus = [name for name in simulated if name not in keep]
+    for name in surplus:
+        delete(client, name, collect_pods=True)
+    return surplus
+
+
 def delete(client: Client, name: str, *, collect_pods: bool = False) -> None:
     """Delete one node; with `collect_pods` its pods too, for which pod GC would take about a minute."""
     client.delete(f"/api/v1/nodes/{name}")

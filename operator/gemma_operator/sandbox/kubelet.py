@@ -50,7 +50,9 @@ class Kubelet:
                 self._lives[uid][0].tell(pod)
         elif _runs_here(pod) and pod["spec"]["nodeName"] not in self._lost_nodes:
             life = PodLife(pod, http=self._http, write_status=self._write_status)
-            self._lives[uid] = (life, asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}"))
+            task = asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}")
+            task.add_done_callback(_report)
+            self._lives[uid] = (life, task)
 
     def gone(self, pod: dict[str, Any]) -> None:
         """A pod was deleted: refuse at once, let what runs end."""
@@ -75,7 +77,7 @@ class Kubelet:
     @staticmethod
     async def _end(life: PodLife, task: asyncio.Task[None]) -> None:
         await cancel(task)
-        await life.close()
+        await life.close(drain_seconds=_DRAIN_SECONDS)
 
 
 class PodLife:
@@ -115,7 +117,7 @@ class PodLife:
         while True:
             since = _now()
             ending = await self._one_life(self._arguments, since)
-            await self.close()
+            await self.close(drain_seconds=0)
             pause = _BACK_OFF_SECONDS[min(self._restarts, len(_BACK_OFF_SECONDS) - 1)]
             patch = podstatus.ended(
                 self.pod,
@@ -130,11 +132,11 @@ class PodLife:
             await asyncio.sleep(pause)
             self._restarts += 1
 
-    async def close(self) -> None:
-        """Refuse connections; requests that run may end."""
+    async def close(self, *, drain_seconds: float) -> None:
+        """Refuse connections; requests that run may end within `drain_seconds`."""
         listener, self._listener, self._server = self._listener, None, None
         if listener is not None:
-            await listener.close(drain_seconds=_DRAIN_SECONDS)
+            await listener.close(drain_seconds=drain_seconds)
 
     async def _one_life(self, arguments: ServerArguments, since: str) -> Ending:
         server = self._server = ModelServer(arguments, self._orders)
@@ -142,7 +144,7 @@ class PodLife:
         await self._keep_door(self._listener)
         if self._restarts:
             await self._say(container=arguments.container, started=False, ready=False, since=since)
-        await asyncio.sleep(self._orders.startup_seconds)
+        await self._boot()
         if self._orders.fault is Fault.MEMORY_REFUSAL:
             return Ending(1, "Error", self._orders.refusal(arguments.max_model_len))
         server.started = True
@@ -154,6 +156,13 @@ class PodLife:
             server, arguments, since, patience_seconds=probes.patience_seconds(container)
         )
         return Ending(137, "Error", "the liveness probe failed too often: killed (simulated)")
+
+    async def _boot(self) -> None:
+        """The start-up time, which may be changed while it runs."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (left := began + self._orders.startup_seconds - loop.time()) > 0:
+            await self._pause(left)
 
     async def _starts(self, probe: probes.Probe, *, port: int) -> bool:
         """Play the start-up probe until it succeeds or its failures are too many."""
@@ -216,6 +225,12 @@ class PodLife:
         metadata = self.pod["metadata"]
         for complaint in self._orders.unreadable:
             _log.warning("pod %s/%s: %s", metadata["namespace"], metadata["name"], complaint)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A life that ends by an error is a fault of ours; the other pods go on."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s: %r", task.get_name(), error, exc_info=error)
 
 
 def _runs_here(pod: dict[str, Any]) -> bool:

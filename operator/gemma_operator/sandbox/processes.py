@@ -56,6 +56,17 @@ def spawn(
     )
 
 
+def has_ended(child: int) -> bool:
+    """Whether a process that we spawned ourselves is over.
+
+    `find` cannot tell: for a moment after its start a process has no environment to be known by.
+    """
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
 def find(folder: Path) -> list[Running]:
     """Every living process of the sandbox in `folder`."""
     marker = f"{FOLDER_VARIABLE}={folder}".encode()

@@ -126,6 +126,11 @@ class Sandbox:
         """Let nodes join; one whose name is taken keeps its place and gets the new labels and status."""
         fleets.add(self.client, nodes)
 
+    def become(self, fleet: Mapping[str, Any]) -> None:
+        """Make the fleet exactly this one; the nodes that stay keep their pods."""
+        fleets.become(self.client, fleets.nodes(fleet))
+        fleets.wait_ready(self.client, limit_seconds=_NODES_LIMIT_SECONDS)
+
     def delete_node(self, name: str, *, collect_pods: bool = False) -> None:
         """Take a node away, as a cloud does. Its model servers refuse at once.
 

@@ -54,12 +54,13 @@ class Starter:
 
     def __init__(self, folder: StateFolder, *, token: str) -> None:
         self._folder = folder
+        self._pids: dict[str, int] = {}
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def start(self, *components: plane.Component) -> None:
         """Start these side by side and return when each answers."""
         for component in components:
-            processes.spawn(
+            self._pids[component.name] = processes.spawn(
                 component.argv,
                 component=component.name,
                 folder=self._folder.path,
@@ -72,7 +73,7 @@ class Starter:
 
     def _wait(self, component: plane.Component, *, deadline: float) -> None:
         while not self._answers(component):
-            if all(process.component != component.name for process in processes.find(self._folder.path)):
+            if processes.has_ended(self._pids[component.name]):
                 raise SandboxError(
                     f"{component.name} ended as soon as it was started; {self._tail(component)}"
                 )

@@ -10,6 +10,7 @@ from aiohttp import web
 from gemma_operator.sandbox.simulator.server import ModelServer
 
 _BIND_LIMIT_SECONDS = 30
+_AT_ONCE_SECONDS = 0.01  # aiohttp takes 0 for "for ever"
 
 
 class Listener:
@@ -51,4 +52,5 @@ class Listener:
             self._socket = None
         if self._web is not None:
             server, self._web = self._web, None
-            await server.shutdown(drain_seconds)
+            server.pre_shutdown()  # idle connections go at once: a pooled one must not reach a pod that is gone
+            await server.shutdown(max(drain_seconds, _AT_ONCE_SECONDS))

@@ -11,7 +11,7 @@ _DEFAULT_TOKENS = 16
 _WORDS = ("simulated", "answer", "of", "the", "sandbox", "no", "model", "ran")
 
 
-class BadRequest(Exception):  # noqa: N818  (an answer, not a failure of ours)
+class BadRequest(Exception):
     """A request that vLLM would refuse, with its status and type."""
 
     def __init__(self, status: int, kind: str, message: str, *, param: str | None = None) -> None:
