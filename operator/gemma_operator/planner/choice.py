@@ -121,6 +121,8 @@ class Choice:
     ranking: Ranking
     asked: tuple[_Standing, ...] = ()
     best: _Standing | None = None
+    #: The resource of the host (cpu, memory, ephemeral-storage, pods) that leaves `best` short of replicas.
+    limit: str = ""
 
     @property
     def fit(self) -> Fit | None:

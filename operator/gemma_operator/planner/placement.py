@@ -8,7 +8,7 @@ back as a claim, and who was not asks again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemma_operator.api.names import child_name
 from gemma_operator.catalog.records import Catalog
@@ -55,16 +55,35 @@ def place_all(
 ) -> Mapping[Key, Choice]:
     """A choice for each that asks. Who asks again with pods of an older plan has their room too."""
     ledger = ledger_of(pools=pools, pods=pods, placed=placed)
-    rankings: dict[tuple[int, Request], Ranking] = {}  # equal requests share their verdicts
+    questions: dict[tuple[int, Request], _Question] = {}
     choices: dict[Key, Choice] = {}
     for ask in sorted(asking, key=lambda ask: (ask.created_at, ask.uid)):
         same = (id(ask.feasible), ask.request)
-        ranking = rankings.get(same)
-        if ranking is None:
+        if same not in questions:
             ranking = rank(ask.feasible, request=ask.request, catalog=catalog, price=price)
-            rankings[same] = ranking
-        choices[ask.key] = _place(ask, ranking, ledger, catalog)
+            questions[same] = _Question(ask.request, ranking, catalog, {}, {})
+        choices[ask.key] = _answer(ask, questions[same], ledger)
     return choices
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What equal requests share: their ranking, what a replica of each candidate takes, and who has to wait."""
+
+    request: Request
+    ranking: Ranking
+    catalog: Catalog
+    demands: dict[int, ReplicaDemand]
+    #: By replicas: the answer of one that found no room. Room only shrinks in a step, so who asks the same
+    #: after it finds none either; a thousand that wait cost no more than one.
+    waiting: dict[int, Choice]
+
+    def demand(self, fit: Fit) -> ReplicaDemand:
+        """What one replica takes; a burst asks for the same few thousand times."""
+        found = self.demands.get(id(fit))
+        if found is None:
+            found = self.demands[id(fit)] = demand(self.request, fit.candidate, self.catalog)
+        return found
 
 
 def ledger_of(*, pools: Iterable[Pool], pods: Iterable[PodRecord], placed: Iterable[PlacedClaim]) -> Ledger:
@@ -74,27 +93,35 @@ def ledger_of(*, pools: Iterable[Pool], pods: Iterable[PodRecord], placed: Itera
     return ledger
 
 
-def _place(ask: Ask, ranking: Ranking, ledger: Ledger, catalog: Catalog) -> Choice:
-    request = ask.request
+def _answer(ask: Ask, question: _Question, ledger: Ledger) -> Choice:
+    if ledger.has_pods(owner_of(ask.key)):  # its own pods are room that nobody else has
+        return _place(ask, question, ledger)
+    known = question.waiting.get(ask.replicas)
+    if known is None:
+        known = _place(ask, question, ledger)
+        if not known.placed:
+            question.waiting[ask.replicas] = known
+    return known
+
+
+def _place(ask: Ask, question: _Question, ledger: Ledger) -> Choice:
+    selector = ask.request.node_selector
 
     def room(fit: Fit) -> Room:
-        if fit.candidate.shape is None:
-            return NO_ROOM
-        wanted = demand(request, fit.candidate, catalog)
-        return ledger.room(fit.candidate.shape.id, wanted, node_selector=request.node_selector)
+        shape = fit.candidate.shape
+        return ledger.room(shape.id, question.demand(fit), node_selector=selector) if shape else NO_ROOM
 
     ledger.release(owner_of(ask.key))
-    choice = choose(ranking, replicas=ask.replicas, room=room)
+    choice = choose(question.ranking, replicas=ask.replicas, room=room)
+    best = choice.best
+    shape = best.member.fit.candidate.shape if best else None
+    if best is not None and shape is not None and best.room.now < ask.replicas:
+        wanted = question.demand(best.member.fit)
+        choice = replace(choice, limit=ledger.limit(shape.id, wanted, node_selector=selector))
     ledger.retake(owner_of(ask.key))
-    if choice.placed and choice.fit is not None and choice.fit.candidate.shape is not None:
-        wanted = PlacedClaim(
-            key=ask.key,
-            pool=choice.fit.candidate.shape.id,
-            demand=demand(request, choice.fit.candidate, catalog),
-            replicas=ask.replicas,
-            node_selector=request.node_selector,
-        )
-        ledger.claim([_outstanding(wanted, ledger)])
+    if choice.placed and best is not None and shape is not None:
+        claim = PlacedClaim(ask.key, shape.id, question.demand(best.member.fit), ask.replicas, selector)
+        ledger.claim([_outstanding(claim, ledger)])
     return choice
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gemma_operator.hardware import tolerations
 from gemma_operator.hardware.pools import has_labels
@@ -26,15 +26,10 @@ Labels = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Replicas that fit: `after_scale_up` counts those that fit now too.
-
-    `limit` is the resource of the host that keeps more from fitting now (cpu, memory, ephemeral-storage,
-    pods), empty where accelerators do; for messages, no part of what is compared.
-    """
+    """Replicas that fit: `after_scale_up` counts those that fit now too."""
 
     now: int
     after_scale_up: int
-    limit: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +85,17 @@ class Ledger:
             known[question] = self._count(self._pools[pool], demand, node_selector, tolerated)
         return known[question]
 
+    def limit(self, pool: PoolId, demand: ReplicaDemand, *, node_selector: Labels = ()) -> str:
+        """The resource of the host that keeps more replicas from fitting now; empty where accelerators do.
+
+        For a message only, so it is not found with every question for room.
+        """
+        wanted = _wanted(demand)
+        nodes = self._pools[pool].nodes if pool in self._pools else ()
+        return _limit(
+            [self._free[node.name] for node in nodes if _is_open(node, node_selector, None)], wanted
+        )
+
     def claim(self, claims: Iterable[Claim]) -> None:
         """Put claims down, the largest first. What fits nowhere claims nothing: it holds nobody up."""
         for claim in sorted(claims, key=lambda claim: (-claim.demand.accelerators, claim.key)):
@@ -111,6 +117,10 @@ class Ledger:
             and any(_same_group(pool, other) for other in self._pools_of_node.get(pod.node, ()))
         )
 
+    def has_pods(self, owner: tuple[str, str]) -> bool:
+        """Whether any pod of the owner is bound."""
+        return bool(self._pods_of.get(owner))
+
     def release(self, owner: tuple[str, str]) -> None:
         """Count the owner's pods as free: a plan that is made anew replaces them."""
         for pod in self._pods_of.get(owner, ()):
@@ -129,10 +139,10 @@ class Ledger:
         tolerated: Sequence[Toleration] | None,
     ) -> Room:
         wanted = _wanted(demand)
-        free = [self._free[node.name] for node in pool.nodes if _is_open(node, node_selector, tolerated)]
-        now = sum(_fits(each, wanted) for each in free)
+        open_nodes = (node for node in pool.nodes if _is_open(node, node_selector, tolerated))
+        now = sum(_fits(self._free[node.name], wanted) for node in open_nodes)
         later = self._later(pool, wanted) if has_labels(dict(pool.shape.selector), node_selector) else 0
-        return Room(now=now, after_scale_up=now + later, limit=_limit(free, wanted))
+        return Room(now=now, after_scale_up=now + later)
 
     def _later(self, pool: Pool, wanted: Mapping[str, int]) -> int:
         if pool.growth is None:
@@ -218,7 +228,7 @@ def _subtract(free: dict[str, int], wanted: Mapping[str, int], *, sign: int) -> 
 def _is_open(node: NodeRecord, node_selector: Labels, tolerated: Sequence[Toleration] | None) -> bool:
     return (
         node.schedulable
-        and has_labels(node.labels, node_selector)
+        and (not node_selector or has_labels(node.labels, node_selector))
         and (tolerated is None or not tolerations.untolerated(node.taints, tolerated))
     )
 

@@ -100,6 +100,20 @@ def test_who_is_planned_anew_may_use_the_gpus_of_its_own_pods():
     assert not placed([an_ask(0, L4_FITS, name="other")], fleet=fleet, pods=bound)[("team", "other")].placed
 
 
+def test_who_waits_does_not_speak_for_one_that_has_pods():
+    fleet = [a_pool(L4, a_node("n"))]
+    bound = [a_pod("n", owner=("team", "chat"))]
+    asking = [an_ask(0, L4_FITS, name="a"), an_ask(1, L4_FITS, name="chat"), an_ask(2, L4_FITS, name="z")]
+    shared = asking[0].feasible
+    asking = [Ask(ask.key, ask.uid, ask.created_at, 1, ask.request, shared) for ask in asking]
+    choices = placed(asking, fleet=fleet, pods=bound)
+    assert {key[1]: choice.placed for key, choice in choices.items()} == {
+        "a": False,
+        "chat": True,
+        "z": False,
+    }
+
+
 def test_pods_are_found_by_the_name_that_children_have():
     claim = PlacedClaim(("team", "v1.chat"), H100.id, a_demand(), replicas=8)
     bound = [a_pod("h100", owner=("team", "v1-chat")) for _ in range(4)]

@@ -49,14 +49,16 @@ def test_pods_of_a_node_are_scarce_too():
     assert room(a_pool(SHAPE, a_node("n", gpus=8, pods=3)), pods=[a_pod("n")]).now == 2
 
 
-def test_forty_gib_of_disk_hold_two_of_four_replicas():
-    node = a_node("n", gpus=4, ephemeral_storage=40 * GIB)
-    found = room(a_pool(SHAPE, node), a_demand(1, disk=19 * GIB))
-    assert (found.now, found.limit) == (2, "ephemeral-storage")
+def test_forty_gib_of_disk_hold_two_of_four_replicas_and_are_the_limit():
+    pool = a_pool(SHAPE, a_node("n", gpus=4, ephemeral_storage=40 * GIB))
+    demand = a_demand(1, disk=19 * GIB)
+    assert room(pool, demand).now == 2
+    assert Ledger([pool], []).limit(ID, demand) == "ephemeral-storage"
 
 
 def test_where_accelerators_are_scarce_the_host_is_no_limit():
-    assert room(a_pool(SHAPE, a_node("n", gpus=1)), a_demand(1, cpu=30000)).limit == ""
+    ledger = Ledger([a_pool(SHAPE, a_node("n", gpus=1))], [])
+    assert ledger.limit(ID, a_demand(1, cpu=30000)) == ""
 
 
 def test_what_bound_pods_asked_for_is_not_free():
