@@ -312,7 +312,7 @@ def test_labels_are_escaped(metrics):
 
 
 def test_the_controller_counts_what_it_does(metrics):
-    metrics.reconciled("success", 0.004)
+    metrics.reconciled("success", 0.005)
     metrics.reconciled("error", 0.3)
     metrics.controller.added()
     metrics.controller.retried()

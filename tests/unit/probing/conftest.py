@@ -28,6 +28,8 @@ class Server:
     answers_as: str = "chat"
     status: int = 200
     endless: bool = False
+    #: Tokens for others, whenever somebody asks.
+    tokens_meanwhile: int = 0
     tokens: int = 1
     running: int = 0
     waiting: int = 0
@@ -51,6 +53,7 @@ class Server:
         self.connections.add(request.transport)
         self.headers.append(dict(request.headers))
         self.asking_now += 1
+        self.generated += self.tokens_meanwhile
         self.most_at_once = max(self.most_at_once, self.asking_now)
         try:
             await self.open.wait()

@@ -100,6 +100,7 @@ def test_a_family_may_stand_in_the_first_line_and_end_without_newline():
 
 def test_a_family_without_labels():
     assert series("vllm:generation_tokens_total 7\n").generation_tokens == 7
+    assert series("vllm:generation_tokens_total\t7\n").generation_tokens == 7
 
 
 def test_names_that_only_begin_alike_are_others():

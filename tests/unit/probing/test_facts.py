@@ -8,7 +8,6 @@ import pytest
 
 from gemma_operator.probing.exposition import EngineSample
 from gemma_operator.probing.facts import (
-    UNPROVED_WEDGED_AFTER,
     FailureKind,
     ProbeResult,
     ReplicaFacts,
@@ -154,6 +153,18 @@ def test_running_none_with_some_waiting_is_wedged_whatever_was_generated_before(
     assert life.verdict is Verdict.WEDGED
 
 
+def test_a_queue_that_moved_and_stopped_running_is_no_longer_busy():
+    nobody = frozenset()
+    life = Life().shows(100, models=nobody).fails(FailureKind.TIMEOUT)
+    assert life.shows(200, running=4, waiting=9, models=nobody).verdict is Verdict.BUSY
+    assert life.shows(200, running=0, waiting=9, models=nobody).verdict is Verdict.FAILING
+
+
+def test_a_prompt_of_our_own_is_no_progress():
+    life = Life().shows(5, running=1, prompt_tokens=7).fails(FailureKind.STATUS)
+    assert life.shows(5, running=1, prompt_tokens=20).verdict is Verdict.FAILING
+
+
 def test_blocks_taken_while_nothing_runs_are_no_progress():
     life = Life().proves()
     for usage in (0.1, 0.2, 0.3):
@@ -192,7 +203,7 @@ def test_an_engine_that_restarted_has_to_prove_itself_again():
 
 def test_after_a_restart_of_the_operator_a_standing_queue_in_sight_is_wedged_in_the_end():
     life = Life().shows(900, running=0, waiting=9)
-    life.fails(FailureKind.TIMEOUT, times=UNPROVED_WEDGED_AFTER - 1)
+    life.fails(FailureKind.TIMEOUT, times=5)
     assert life.verdict is Verdict.FAILING
     assert life.fails(FailureKind.TIMEOUT).verdict is Verdict.WEDGED
 
