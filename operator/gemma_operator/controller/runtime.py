@@ -90,6 +90,7 @@ class Runtime:
                 [*tasks, *workers, *others, stopping, kopf], return_when=asyncio.FIRST_COMPLETED
             )
         finally:
+            logger.info("stopping")
             self._queue.close()
             await self._finish_work()
             await _end([*tasks, *workers])
