@@ -436,6 +436,21 @@ def test_a_component_that_cannot_start_shows_its_log_and_leaves_nothing(another,
     assert not StateFolder.named(another).path.exists()
 
 
+def test_up_of_what_is_up_changes_the_fleet_and_nothing_else(another, tmp_path, capfdbinary):
+    started = Sandbox.start(another, fleet=SMALL)
+    before = {process.pid for process in processes.find(started.folder.path)}
+    bigger = tmp_path / "fleet.yaml"
+    bigger.write_text("pools: [{name: other, count: 2, capacity: {cpu: 1, memory: 1Gi}}]")
+    assert _run("up", "--name", another) == 0
+    assert [node["metadata"]["name"] for node in started.client.items("/api/v1/nodes")] == ["only-0"]
+    assert _run("up", "--name", another, "--fleet", str(bigger)) == 0
+    assert b"is up already" in capfdbinary.readouterr().err
+    names = [node["metadata"]["name"] for node in started.client.items("/api/v1/nodes")]
+    assert names == ["other-0", "other-1"]
+    assert {process.pid for process in processes.find(started.folder.path)} == before
+    started.close()
+
+
 def _run(*words: str) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     named.add_argument("--name", default="default", help="which sandbox (default: %(default)s)")
 
     up = commands.add_parser(
-        "up", parents=[named], help="start a fresh sandbox; one of that name is replaced"
+        "up", parents=[named], help="start it; one that is up stays and gets the fleet of --fleet"
     )
     up.add_argument(
         "--fleet", metavar="FILE", type=Path, help="yaml file of node pools (default: a packaged fleet)"
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     except UsageError as error:
         _say(f"error: {error}")
         return _BAD_INPUT
-    except GemmaOperatorError as error:
+    except (GemmaOperatorError, OSError) as error:  # OSError: a cache folder that cannot be written, …
         _say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
@@ -97,9 +97,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _up(args: argparse.Namespace) -> int:
-    StateFolder.named(args.name)
+    folder = StateFolder.named(args.name)
     chosen = fleet.read(args.fleet) if args.fleet else None
-    sandbox = Sandbox.start(args.name, fleet=chosen, assets=args.assets, log=_say)
+    if status(folder)["state"] != "up":
+        sandbox = Sandbox.start(args.name, fleet=chosen, assets=args.assets, log=_say)
+    else:
+        sandbox = Sandbox.attach(args.name)
+        _say(f"{args.name!r} is up already; `down` and `up` give a fresh one")
+        if chosen is not None:
+            sandbox.become(chosen)
+            _say(f"its fleet is that of {args.fleet} now")
+    with contextlib.closing(sandbox):
+        _print_first_steps(args, sandbox)
+    return 0
+
+
+def _print_first_steps(args: argparse.Namespace, sandbox: Sandbox) -> None:
     flag = "" if args.name == "default" else f" --name {args.name}"
     kubectl = build.kubectl()
     print(f"{_bold('sandbox')} {sandbox.name} is up: {sandbox.url}")
@@ -108,7 +121,6 @@ def _up(args: argparse.Namespace) -> int:
     print(f"  {kubectl if shutil.which('kubectl') is None and kubectl else 'kubectl'} get nodes")
     print(f"  gemma-operator sandbox status{flag}")
     print(f"  gemma-operator sandbox down{flag}")
-    return 0
 
 
 def _down(args: argparse.Namespace) -> int:

@@ -162,5 +162,5 @@ def _kwok(binaries: Path, folder: StateFolder, block: Block) -> Component:
 
 
 def _daemon(folder: StateFolder) -> Component:
-    argv = (sys.executable, "-m", "gemma_operator.sandbox.daemon", str(folder.path))
+    argv = (sys.executable, "-P", "-m", "gemma_operator.sandbox.daemon", str(folder.path))
     return Component("daemon", argv, None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+import gemma_operator
 from gemma_operator.errors import SandboxError
 from gemma_operator.sandbox import identities, plane, processes
 from gemma_operator.sandbox.block import Block
@@ -104,4 +106,7 @@ class Starter:
 def _environment() -> dict[str, str]:
     """Ours, without what would send the components' requests elsewhere."""
     unwanted = {"KUBECONFIG", *_PROXIES, *(name.lower() for name in _PROXIES)}
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    # The daemon must find this package as we did, installed or not.
+    package_root = str(Path(gemma_operator.__file__).parents[1])
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [package_root, kept.get("PYTHONPATH")]))}
