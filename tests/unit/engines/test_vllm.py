@@ -74,6 +74,10 @@ def test_a_choice_that_is_made_is_one_that_the_engine_offers(flag, choice):
     assert choice in re.search(r"\{(.*?)\}", option_line(flag)).group(1).split(",")
 
 
+def test_the_command_is_said_because_an_image_may_have_another_entry_point():
+    assert VLLM.command == ("vllm", "serve")
+
+
 def test_the_model_comes_first_and_at_its_revision():
     words = arguments()
     assert words[0] == "google/gemma-4-31B-it"

@@ -128,6 +128,7 @@ def test_a_running_engine_leaves_the_service_long_before_it_is_killed():
     assert ready["httpGet"] == live["httpGet"] == {"path": "/health", "port": "http"}
     assert ready["periodSeconds"] * ready["failureThreshold"] <= 15
     assert live["periodSeconds"] * live["failureThreshold"] >= 100
+    assert min(ready["timeoutSeconds"], live["timeoutSeconds"]) >= 5  # a busy event loop answers late
 
 
 def test_a_replica_that_goes_finishes_what_it_has():
@@ -215,8 +216,14 @@ def test_tolerations_of_the_pool_come_with_it():
     assert expected in pod(plan=plan)["tolerations"]
 
 
-def test_tolerations_of_the_user_are_kept_whole():
-    users = {"key": "x", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+@pytest.mark.parametrize(
+    "users",
+    [
+        {"key": "x", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+        {"key": "team", "operator": "Equal", "value": "a", "effect": "NoSchedule"},
+    ],
+)
+def test_tolerations_of_the_user_are_kept_whole(users):
     assert users in pod(hardware={"tolerations": [users]})["tolerations"]
 
 
