@@ -188,7 +188,9 @@ def test_every_other_card_runs_the_smallest_model(name):
 def test_quantised_experts_are_not_shared_by_more_than_two():
     found = verdicts(a_request("26B-A4B", precisions=("fp8",)), a_pool(gpus=8))
     assert gpus_of(found) == {1, 2}
-    assert {r.candidate.tensor_parallel for r in found.rejections if r.code is Code.INCOMPATIBLE} == {4, 8}
+    refused = [r for r in found.rejections if r.code is Code.INCOMPATIBLE]
+    assert {r.candidate.tensor_parallel for r in refused} == {4, 8}
+    assert all("704-wide" in str(r.details["message"]) for r in refused)
 
 
 def test_an_fp8_cache_that_the_user_insists_on_needs_a_card_that_can():
