@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gemma_operator.errors import UsageError
+from gemma_operator.errors import InvalidSettings, UsageError
 from gemma_operator.settings import OperatorSettings, from_mapping
 
 NAME = "run"
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> OperatorSettings:
-    settings = from_mapping(_read(args.settings)) if args.settings else OperatorSettings()
+    settings = _from_file(args.settings) if args.settings else OperatorSettings()
     flags = {
         "catalog_dir": args.catalog,
         "namespace": args.namespace,
@@ -81,6 +81,13 @@ def _settings(args: argparse.Namespace) -> OperatorSettings:
     settings = settings.with_changes(**{name: value for name, value in flags.items() if value is not None})
     _check(settings)
     return settings
+
+
+def _from_file(path: Path) -> OperatorSettings:
+    try:
+        return from_mapping(_read(path))
+    except InvalidSettings as error:
+        raise UsageError(f"the settings {path}: {error}") from error
 
 
 def _check(settings: OperatorSettings) -> None:
