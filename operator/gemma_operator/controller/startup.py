@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gemma_operator.apiserver.client import Client
+from gemma_operator.apiserver.records import Place
 from gemma_operator.apiserver.resources import (
     CHILDREN,
     CUSTOM_RESOURCE_DEFINITIONS,
     ENDPOINT_SLICES,
     GEMMA_DEPLOYMENTS,
+    LEASES,
     NODES,
     OURS,
     PODS,
@@ -33,8 +35,11 @@ class CannotStart(GemmaOperatorError):
     """The cluster is not ready for this operator; the message says what to do."""
 
 
-async def check(client: Client) -> None:
-    """Raises CannotStart where our kinds are not served, or a right to read is missing."""
+async def check(client: Client, *, lease: Place | None = None) -> None:
+    """Raises CannotStart where our kinds are not served, or a right to read is missing.
+
+    `lease` is where the Lease stands; None where there is no election.
+    """
     try:
         served = await client.get_path(f"/apis/{GEMMA_DEPLOYMENTS.api_version}")
     except NotFound:
@@ -48,11 +53,14 @@ async def check(client: Client) -> None:
             f"the cluster does not serve {' and '.join(missing)}: install the CustomResourceDefinitions, "
             "`gemma-operator crd | kubectl apply --server-side -f -`"
         )
-    await _check_rights(client, READ)
+    await _check_rights(client, READ, lease)
 
 
-async def _check_rights(client: Client, resources: Iterable[Resource]) -> None:
-    answers = await asyncio.gather(*(_refusal(client, resource) for resource in resources))
+async def _check_rights(client: Client, resources: Iterable[Resource], lease: Place | None) -> None:
+    asked = [_refusal(client, resource) for resource in resources]
+    if lease is not None:
+        asked.append(_lease_refusal(client, lease))
+    answers = await asyncio.gather(*asked)
     refused = [answer for answer in answers if answer is not None]
     if refused:
         raise CannotStart(
@@ -67,6 +75,16 @@ async def _refusal(client: Client, resource: Resource) -> Forbidden | None:
             break
     except Forbidden as error:
         return error
+    return None
+
+
+async def _lease_refusal(client: Client, lease: Place) -> Forbidden | None:
+    try:
+        await client.get(LEASES, namespace=lease[0], name=lease[1])
+    except Forbidden as error:
+        return error
+    except NotFound:
+        pass
     return None
 
 

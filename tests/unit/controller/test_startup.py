@@ -47,6 +47,17 @@ async def test_every_missing_right_is_named_at_once(api, client):
     assert "services" not in str(caught.value)
 
 
+async def test_a_lease_that_may_not_be_read_is_a_missing_right_too(api, client):
+    api.faults.append(Fault(403, times=99, path_part="/leases/", message="no"))
+    await startup.check(client)
+    with pytest.raises(CannotStart, match=r"get leases\.coordination\.k8s\.io gemma-system/gemma-operator"):
+        await startup.check(client, lease=("gemma-system", "gemma-operator"))
+
+
+async def test_a_lease_that_is_not_there_yet_is_no_problem(client):
+    await startup.check(client, lease=("gemma-system", "gemma-operator"))
+
+
 async def test_refused_credentials_are_said(api, client):
     api.token = "another"
     with pytest.raises(CannotStart, match="does not accept our credentials"):
