@@ -126,6 +126,7 @@ def a_replica(name="chat-0", *, intent="", **changes):
             ready=True,
             terminating=False,
             intent=intent,
+            model_name="chat",
             started_at="2026-11-25T08:50:00Z",
             unschedulable_message="",
             gated=False,

@@ -11,20 +11,21 @@ from gemma_operator.probing.prober import Target
 
 
 def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
-    """The pods that run and have an address; one on its way out is still served from, but not asked."""
-    deployment = snapshot.deployment
-    if deployment is None:
+    """The pods that run and have an address, each asked for the model that it was told to serve.
+
+    By its own word and not the spec's: in a rollout that renames the model the old replicas are still right.
+    """
+    if snapshot.deployment is None:
         return ()
-    model_name = deployment.spec.serving.model_name or snapshot.key.name
-    request = engine.token_request(model_name=model_name, tuning=deployment.spec.model.tuning.value)
+    tuning = snapshot.deployment.spec.model.tuning.value
     return tuple(
         Target(
             pod_uid=replica.uid,
             address=replica.ip,
             port=engine.port,
             engine=engine,
-            model_name=model_name,
-            token_request=request,
+            model_name=replica.model_name,
+            token_request=engine.token_request(model_name=replica.model_name, tuning=tuning),
             pod_ready=replica.ready,
         )
         for replica in snapshot.replicas

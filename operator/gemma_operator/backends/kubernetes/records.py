@@ -76,6 +76,7 @@ def cut_replica(pod: Json) -> Replica | None:
         ready=conditions.get("Ready", {}).get("status") == "True",
         terminating="deletionTimestamp" in metadata,
         intent=metadata.get("annotations", {}).get(names.INTENT, ""),
+        model_name=metadata.get("annotations", {}).get(names.MODEL_NAME, ""),
         started_at=_started_at(engine, status, metadata),
         unschedulable_message=scheduled.get("message", "") if _unschedulable(scheduled) else "",
         gated=scheduled.get("reason") == "SchedulingGated",

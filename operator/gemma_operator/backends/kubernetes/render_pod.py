@@ -121,8 +121,9 @@ def pod_template(
             "volumes": _volumes(plan),
         }
     )
-    labels = {**pod.labels, **labels_of(deployment)}
-    annotations = dict(pod.annotations)
+    # of our labels a user's pod may have another `part-of`: nothing selects by it
+    labels = {**labels_of(deployment), **pod.labels}
+    annotations = {**pod.annotations, names.MODEL_NAME: serving.model_name}
     intent = digest({"labels": labels, "annotations": annotations, "spec": spec})
     return {
         "metadata": {"labels": labels, "annotations": {**annotations, names.INTENT: intent}},

@@ -77,6 +77,8 @@ class Replica:
     terminating: bool
     #: Hash of the planner's inputs and template under which it was made (its intent annotation).
     intent: str
+    #: The name under which it was told to serve.
+    model_name: str
     started_at: str
     unschedulable_message: str
     gated: bool
@@ -144,6 +146,8 @@ class Snapshot:
     served: tuple[ServedAddress, ...]
     facts: Mapping[str, ReplicaFacts]
     settings: OperatorSettings
+    #: Nodes of replicas that went or are not Ready: their kubelet says nothing of the pods any more.
+    lost_nodes: frozenset[str] = frozenset()
     #: Uids of live GemmaDeployments in the namespace, to tell a dying owner from a living one.
     living_uids: frozenset[str] = frozenset()
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
