@@ -28,6 +28,7 @@ from gemma_operator.planner.values import (
     Request,
     Settings,
 )
+from gemma_operator.planner.vllm.kv_cache import capacity
 
 __all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "to_annotation", "to_status"]
 
@@ -165,11 +166,12 @@ def from_status(
         price=Price(Decimal(cost["amount"]), cost["currency"]) if cost else None,
     )
     memory = status["memoryMiB"]
+    settings = _settings(status, fit.settings)
     return replace(
         plan,
         engine_version=str(status["engine"]["version"]),
         image=str(status["engine"].get("image", plan.image)),
-        settings=_settings(status, fit.settings),
+        settings=settings,
         memory=PlannedMemory(
             weights=int(memory["weights"]),
             kv_cache=int(memory["kvCache"]),
@@ -177,6 +179,9 @@ def from_status(
             band=int(memory["band"]),
             total=int(memory["total"]),
         ),
+        kv_tokens=fit.kv_tokens
+        if settings == fit.settings
+        else _kv_tokens(fit, settings, int(memory["kvCache"])),
         correction_mib=int(status.get("correctionMiB", 0)),
         tight=bool(status.get("tight", False)),
         reason=str(status.get("reason", "")),
@@ -236,3 +241,17 @@ def _settings(status: Mapping[str, Any], found: Settings) -> Settings:
         kv_cache_precision=KvPrecision(status["kvCachePrecision"]),
         utilization_percent=int(status["gpuMemoryUtilization"]),
     )
+
+
+def _kv_tokens(fit: Fit, settings: Settings, kv_cache_mib: int) -> int:
+    """What the engine prints for settings that are not those of today's fit."""
+    held = capacity(
+        fit.candidate.variant,
+        max_model_len=settings.context_length,
+        max_num_batched_tokens=settings.max_batched_tokens,
+        tensor_parallel_size=settings.tensor_parallel,
+        kv_cache_element_bytes=settings.kv_cache_precision.element_bytes,
+        available_bytes=kv_cache_mib * MIB,
+        async_scheduling=settings.async_scheduling,
+    )
+    return held.tokens or 0

@@ -151,6 +151,13 @@ def test_settings_that_were_decided_are_kept():
     assert plans.to_status(back) == status
 
 
+def test_the_tokens_of_settings_that_were_decided_are_their_own():
+    plan, found, request = planned()
+    status = plans.to_status(plan) | {"contextLength": 131072}
+    back = plans.from_status(status, found, request, catalog=packaged())
+    assert 131072 < back.kv_tokens < plan.kv_tokens
+
+
 @pytest.mark.parametrize(
     "change",
     [
