@@ -9,7 +9,7 @@ With it everything can be tried and tested without a GPU, a cloud account or roo
 - `daemon` with `watching`, `kubelet`, `probes`, `podstatus`, `endpoints`: what stands in for kubelets and for
   the EndpointSlice controller, one process for all pods
 - `simulator`: what a simulated model server answers
-- `client`, `visit`: blocking calls to the API server, and `sandbox curl`
+- `client`, `visit`, `audit`: blocking calls to the API server, `sandbox curl`, who asked what
 
 Kept out: the product. Nothing outside `cli` imports this room, and the operator has no branch for it.
 Nothing here knows the planner: a simulated engine refuses memory only because it was told to.

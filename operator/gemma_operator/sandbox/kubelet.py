@@ -74,6 +74,14 @@ class Kubelet:
             if life.pod["spec"]["nodeName"] == name:
                 self.gone(life.pod)
 
+    async def stop(self) -> None:
+        """End every life at once; for who has one kubelet after the other in a process."""
+        ending, self._lives = list(self._lives.values()), {}
+        for life, task in ending:
+            await cancel(task)
+            await life.close(drain_seconds=0)
+        await cancel(*self._endings)
+
     @staticmethod
     async def _end(life: PodLife, task: asyncio.Task[None]) -> None:
         await cancel(task)

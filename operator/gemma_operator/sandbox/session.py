@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gemma_operator.errors import SandboxError
+from gemma_operator.sandbox import audit, build, identities, locks, plane, processes
 from gemma_operator.sandbox import block as blocks
-from gemma_operator.sandbox import build, identities, locks, plane, processes
 from gemma_operator.sandbox import fleet as fleets
 from gemma_operator.sandbox.block import Block
 from gemma_operator.sandbox.client import Client
@@ -114,6 +114,14 @@ class Sandbox:
     def audit_log(self) -> Path:
         """The API server's audit log, a JSON line a request."""
         return self.folder.audit_log
+
+    def audit_mark(self) -> int:
+        """A position in the audit log behind everything that was answered by now."""
+        return audit.mark(self.audit_log, self.client)
+
+    def requests(self, *, user: str = identities.OPERATOR.user, since: int = 0) -> list[audit.Request]:
+        """What a user (default: the operator) asked since a mark, until now."""
+        return audit.requests(self.audit_log, user=user, since=since, until=self.audit_mark())
 
     @property
     def client(self) -> Client:
