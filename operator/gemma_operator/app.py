@@ -18,32 +18,31 @@ from typing import Any
 from gemma_operator import __version__
 from gemma_operator.api import crd
 from gemma_operator.apiserver.apply import Writer
-from gemma_operator.apiserver.cache import Cache
 from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.credentials import Source
 from gemma_operator.apiserver.lease import AlwaysLeader, Elector, LeaseSettings
-from gemma_operator.apiserver.resources import CHILDREN, ENDPOINT_SLICES, GEMMA_DEPLOYMENTS, NODES, PODS
+from gemma_operator.apiserver.resources import ACCELERATOR_POOLS, GEMMA_DEPLOYMENTS
 from gemma_operator.apiserver.session import SessionHolder
 from gemma_operator.backends.kubernetes.act import Act
-from gemma_operator.backends.kubernetes.records import LABEL_SELECTOR, SERVICE_NAME_LABEL, cut_child
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.catalog.loader import load
-from gemma_operator.controller import schema, startup
-from gemma_operator.controller.caches import Caches, cut_addresses, cut_pod
+from gemma_operator.controller import pool_status, schema, startup
 from gemma_operator.controller.fleet import Fleet
 from gemma_operator.controller.inputs import InputsOf
 from gemma_operator.controller.observe import Sources
 from gemma_operator.controller.placed import placed
 from gemma_operator.controller.placement import Placed, PlacementDesk
+from gemma_operator.controller.pool_figures import PoolFigures
+from gemma_operator.controller.pool_statuses import PoolStatuses
 from gemma_operator.controller.queue import Queue
 from gemma_operator.controller.reconciler import Parts, Reconciler
 from gemma_operator.controller.runtime import Runtime
+from gemma_operator.controller.tables import tables
 from gemma_operator.controller.wake import Wake
 from gemma_operator.controller.watch import Watch
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.errors import GemmaOperatorError, InvalidSpec
-from gemma_operator.hardware.declared import DeclaredPool, declared_pool
-from gemma_operator.hardware.nodes import node_record
+from gemma_operator.hardware.declared import DeclaredPool
 from gemma_operator.hardware.records import PodRecord
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.metrics.server import LoopLag, MetricsServer
@@ -52,9 +51,6 @@ from gemma_operator.probing.prober import Prober
 from gemma_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
-
-#: Whole pods are big: a page of them is the peak of memory while everything is listed.
-_PODS_A_PAGE = 200
 
 
 async def run(settings: OperatorSettings, *, source: Source, leader_election: bool = True) -> None:
@@ -67,6 +63,7 @@ class Operator:
 
     def __init__(self, settings: OperatorSettings, *, source: Source, leader_election: bool = True) -> None:
         self._settings = settings
+        self._lease = (settings.namespace, settings.lease_name) if leader_election else None
         self._identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._catalog = load(*([Path(settings.catalog_dir)] if settings.catalog_dir else []))
         self._engine = engine_named(settings.default_engine)
@@ -83,12 +80,13 @@ class Operator:
         # knowing
         self.queue: Queue[Key] = Queue(observer=self.metrics.controller)
         wake = Wake(
-            look_at=self.queue.add,
+            look_at=self._look_at,
             hardware_changed=self._hardware_changed,
             room_changed=self._room_changed,
+            pool_touched=self._pool_touched,
         )
         self.watch = Watch(self._client, self._holder, on_deployment=wake.deployment, on_pool=wake.pool)
-        self.caches = self._caches(wake)
+        self.caches = tables(self._client, wake)
         self._prober: Prober[Key] = Prober(
             settings=settings,
             on_verdict=self.queue.add,
@@ -109,10 +107,11 @@ class Operator:
             settings=settings,
             fleet=self._fleet,
             placed=self._placed,
-            wake=self.queue.add,
+            wake=self._look_at,
             now_iso=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
-        self._act = Act(self._writer(), instance=self._identity)
+        writer = self._writer()
+        self._act = Act(writer, instance=self._identity)
         self._reconciler = Reconciler(
             Parts(
                 store=self.watch.deployments,
@@ -124,6 +123,23 @@ class Operator:
                 engine=self._engine,
                 now=lambda: datetime.now(UTC),
             )
+        )
+
+        # saying what is known of pools
+        self._pool_statuses = PoolStatuses(
+            store=self.watch.pools,
+            fleet=self._fleet,
+            catalog=self._catalog,
+            apply_status=writer.apply_status,
+            now=lambda: datetime.now(UTC),
+            debounce_seconds=settings.fleet_debounce_seconds,
+        )
+        self._pool_figures = PoolFigures(
+            fleet=self._fleet,
+            claims=self._desk.claims,
+            tell=self.metrics.pools,
+            leading=lambda: self._election.leading,
+            debounce_seconds=settings.fleet_debounce_seconds,
         )
 
         # running
@@ -148,6 +164,8 @@ class Operator:
             jobs=(
                 ("placement", self._desk.run),
                 ("prober", self._prober.run),
+                ("pool statuses", self._pool_statuses.run),
+                ("pool figures", self._pool_figures.run),
                 ("loop lag", self._lag.run),
             ),
         )
@@ -156,7 +174,7 @@ class Operator:
         """Checks the cluster, then runs until stopped."""
         logger.info("gemma-operator %s as %s", __version__, self._identity)
         try:
-            await startup.check(self._client)
+            await startup.check(self._client, lease=self._lease)
             served = await startup.served_crd(self._client)
             if served is not None:
                 self._schema_gaps = schema.gaps(served, crd.gemma_deployment_crd())
@@ -196,16 +214,29 @@ class Operator:
         for namespace, name in self.watch.deployments.places():
             self.queue.add(Key(namespace, name))
         self.queue.open()
+        self._pool_statuses.changed()
+        self._pool_statuses.queue.open()
+        self._pool_figures.changed()
 
     def _on_stopped(self) -> None:
         self.queue.close()
+        self._pool_statuses.queue.close()
         self.metrics.leader(False)
+
+    def _look_at(self, key: Key) -> None:
+        self.queue.add(key)
+        self._pool_figures.changed()  # a plan, a scale or a pod of it may be another one
 
     def _hardware_changed(self) -> None:
         self._fleet.hardware_changed()
+        self._pool_statuses.changed()
+
+    def _pool_touched(self, name: str) -> None:
+        self._pool_statuses.touched(name)
 
     def _room_changed(self) -> None:
         self._desk.room_changed()
+        self._pool_figures.changed()
 
     def _ready(self) -> tuple[bool, str]:
         if self.runtime.synced:
@@ -213,40 +244,13 @@ class Operator:
         failures = [str(cache.failure) for cache in self.caches.all() if cache.failure is not None]
         return False, "; ".join(failures) or "still listing"
 
-    def _caches(self, wake: Wake) -> Caches:
-        client = self._client
-        children = {
-            resource.kind: Cache(
-                client, resource, cut=cut_child, label_selector=LABEL_SELECTOR, on_change=wake.child
-            )
-            for resource in CHILDREN
-        }
-        return Caches(
-            nodes=Cache(client, NODES, cut=node_record, on_change=wake.node, page_size=_PODS_A_PAGE),
-            pods=Cache(
-                client,
-                PODS,
-                cut=cut_pod,
-                on_change=wake.pod,
-                index=lambda pod: pod.owner,
-                page_size=_PODS_A_PAGE,
-            ),
-            children=children,
-            slices=Cache(
-                client,
-                ENDPOINT_SLICES,
-                cut=cut_addresses,
-                label_selector=SERVICE_NAME_LABEL,
-                on_change=wake.slice,
-                index=lambda piece: piece.service,
-            ),
-        )
-
     def _writer(self) -> Writer:
         answers = {kind: cache.put_answer for kind, cache in self.caches.children.items()}
-        return Writer(
-            self._client, answers={**answers, GEMMA_DEPLOYMENTS.kind: self.watch.deployments.put_answer}
-        )
+        ours = {
+            GEMMA_DEPLOYMENTS.kind: self.watch.deployments.put_answer,
+            ACCELERATOR_POOLS.kind: self.watch.pools.put_answer,
+        }
+        return Writer(self._client, answers={**answers, **ours})
 
     def _sources(self) -> Sources:
         return Sources(
@@ -268,9 +272,9 @@ class Operator:
     def _declared_pools(self) -> Iterator[DeclaredPool]:
         for obj in self.watch.pools.values():
             try:
-                yield declared_pool(obj)
-            except InvalidSpec as error:
-                logger.warning("AcceleratorPool %s is left out: %s", obj["metadata"]["name"], error)
+                yield pool_status.read(obj)
+            except InvalidSpec as error:  # said in its status, each time that it is looked at
+                logger.debug("AcceleratorPool %s is left out: %s", obj["metadata"]["name"], error)
 
     def _pod_records(self) -> Iterator[PodRecord]:
         return (pod.record for pod in self.caches.pods.values() if pod.record is not None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from gemma_operator.catalog.records import Catalog
+from gemma_operator.hardware import declarations
 from gemma_operator.hardware.declared import DeclaredPool
 from gemma_operator.hardware.pools import pools
 from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool
@@ -28,10 +29,11 @@ class Fleet:
         self._declared = declared
         self._pods = pods
         self._pools: tuple[Pool, ...] | None = None
+        self._overlapping: Mapping[str, tuple[str, str]] | None = None
 
     def hardware_changed(self) -> None:
         """A node or an AcceleratorPool came, went or changed."""
-        self._pools = None
+        self._pools = self._overlapping = None
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -40,6 +42,13 @@ class Fleet:
             self._pools = pools(self._nodes(), self._declared(), self._catalog)
             self.version += 1
         return self._pools
+
+    @property
+    def overlapping(self) -> Mapping[str, tuple[str, str]]:
+        """By name of an AcceleratorPool that lost a node: (the pool that has it, one such node)."""
+        if self._overlapping is None:
+            self._overlapping = declarations.overlapping(self._nodes(), self._declared())
+        return self._overlapping
 
     @property
     def pods(self) -> tuple[PodRecord, ...]:

@@ -115,11 +115,29 @@ class PlacementDesk:
         self._unwritten.pop(key, None)
         self.room_changed()
 
-    def written(self, key: Key, plan: Plan | None) -> None:
-        """The object's plan as it stands now; an answer that stands is a claim by itself."""
+    def looked_at(self, snapshot: Snapshot) -> None:
+        """The object as it stands now: a question that it asks no more is withdrawn, and so is its answer.
+
+        An answer that stands in the object is a claim by itself; one to another question would claim for ever.
+        """
+        key = snapshot.key
+        question = self._questions.get(key)
+        if question is not None and not self._still_asks(question, snapshot):
+            del self._questions[key]
         answered = self._unwritten.get(key)
-        if answered is not None and plan is not None and plan.planned_at >= answered[1].planned_at:
+        if answered is None:
+            return
+        question, plan = answered
+        if snapshot.plan is not None and snapshot.plan.planned_at >= plan.planned_at:
             del self._unwritten[key]
+        elif not self._still_asks(question, snapshot):
+            del self._unwritten[key]
+            self.room_changed()
+
+    @staticmethod
+    def _still_asks(question: Question, snapshot: Snapshot) -> bool:
+        same = (question.uid, question.token) == (snapshot.uid, snapshot.ask_token)
+        return same and not snapshot.terminating
 
     def room_changed(self) -> None:
         """Something came, went or was resized: who waits is looked at again."""
@@ -177,7 +195,7 @@ class PlacementDesk:
             ],
             pools=self._fleet.pools,
             pods=self._fleet.pods,
-            placed=self._claims(),
+            placed=self.claims(),
             catalog=self._catalog,
         )
         for question in questions:
@@ -192,8 +210,8 @@ class PlacementDesk:
             self._answers[question.key] = answer
             self._wake(question.key)
 
-    def _claims(self) -> list[PlacedClaim]:
-        """What has a plan: as written, or as answered a moment ago."""
+    def claims(self) -> list[PlacedClaim]:
+        """What has a plan: as written, or as answered a moment ago. Who asks anew claims nothing of the old."""
         placed: dict[Key, Placed] = {each.key: each for each in self._placed()}
         for key, (question, plan) in self._unwritten.items():
             if key not in placed or placed[key].plan.planned_at < plan.planned_at:

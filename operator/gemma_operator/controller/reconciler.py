@@ -81,7 +81,7 @@ class Reconciler:
     def _say(self, snapshot: Snapshot, decision: Decision) -> None:
         self._parts.prober.set_targets(snapshot.key, targets(snapshot, self._parts.engine))
         self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision, self._parts.engine))
-        self._parts.placement.written(snapshot.key, snapshot.plan)
+        self._parts.placement.looked_at(snapshot)
 
     def _remember(self, key: Key, uid: str) -> None:
         known = self._uids.get(key)

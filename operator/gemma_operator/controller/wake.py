@@ -25,10 +25,12 @@ class Wake:
         look_at: Callable[[Key], None],
         hardware_changed: Callable[[], None],
         room_changed: Callable[[], None],
+        pool_touched: Callable[[str], None],
     ) -> None:
         self._look_at = look_at
         self._hardware_changed = hardware_changed
         self._room_changed = room_changed
+        self._pool_touched = pool_touched
         self._by_child: dict[Key, set[Key]] = {}
 
     def deployment(self, change: Change[Mapping[str, Any]]) -> None:
@@ -46,8 +48,11 @@ class Wake:
         if change.new is None:
             self._children_of(child)
 
-    def pool(self, _change: Change[Mapping[str, Any]]) -> None:
-        """An AcceleratorPool came, changed or went."""
+    def pool(self, change: Change[Mapping[str, Any]]) -> None:
+        """An AcceleratorPool came, changed or went. A new status of it (ours) is no other hardware."""
+        if _declares_the_same(change.old, change.new):
+            self._pool_touched(change.place[1])
+            return
         self._hardware_changed()
         self._room_changed()
 
@@ -78,6 +83,12 @@ class Wake:
     def _children_of(self, child: Key) -> None:
         for key in self._by_child.get(child, ()):
             self._look_at(key)
+
+
+def _declares_the_same(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
+    if old is None or new is None:
+        return False
+    return all(old["metadata"].get(of) == new["metadata"].get(of) for of in ("uid", "generation"))
 
 
 def _child_key(key: Key) -> Key:

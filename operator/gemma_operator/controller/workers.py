@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeVar
 
 from gemma_operator.apiserver.client import NotLeader
 from gemma_operator.backends.kubernetes.snapshot import Key
@@ -19,6 +20,7 @@ from gemma_operator.errors import ApiError, GemmaOperatorError, TooManyRequests
 
 logger = logging.getLogger(__name__)
 
+K = TypeVar("K", bound=Hashable)
 #: Seconds until the next look; None: when something changes.
 Reconcile = Callable[[Key], Awaitable[float | None]]
 #: Called with controller-runtime's word for the result, and the seconds it took.
@@ -29,7 +31,11 @@ _LONGEST_SECONDS = 60.0
 
 
 async def work(
-    queue: Queue[Key], reconcile: Reconcile, *, on_result: OnResult, longest_seconds: float = _LONGEST_SECONDS
+    queue: Queue[K],
+    reconcile: Callable[[K], Awaitable[float | None]],
+    *,
+    on_result: OnResult,
+    longest_seconds: float = _LONGEST_SECONDS,
 ) -> None:
     """One worker, until cancelled. A key that is in work when that happens is looked at again later."""
     while True:
@@ -57,7 +63,7 @@ async def work(
             on_result(result, time.monotonic() - started)
 
 
-def _again(queue: Queue[Key], key: Key, error: Exception) -> None:
+def _again(queue: Queue[K], key: K, error: Exception) -> None:
     at_least = error.retry_after_seconds if isinstance(error, TooManyRequests) else 0.0
     seconds = queue.retry(key, at_least_seconds=at_least)
     if isinstance(error, ApiError):

@@ -64,18 +64,18 @@ def feasible(request: Request, shapes: Sequence[PoolShape], catalog: Catalog) ->
 
 def unknown_accelerators(request: Request, catalog: Catalog) -> Mapping[str, tuple[str, ...]]:
     """Names of `hardware.accelerators` that no card has, each with the nearest that one has."""
-    usable = [card.name for card in catalog.accelerators.values() if not card.refused]
     return {
-        name: _nearest(name, usable)
+        name: nearest_accelerators(name, catalog)
         for name in request.accelerators or ()
         if name not in catalog.accelerators
     }
 
 
-def _nearest(name: str, known: Sequence[str]) -> tuple[str, ...]:
+def nearest_accelerators(name: str, catalog: Catalog) -> tuple[str, ...]:
     """Names that hold what was written come first (`h100`, `nvidia-h100`), then those that look alike."""
-    holding = [each for each in known if name.lower() in each]
-    alike = get_close_matches(name.lower(), known, n=NEAREST, cutoff=0.6)
+    usable = [card.name for card in catalog.accelerators.values() if not card.refused]
+    holding = [each for each in usable if name.lower() in each]
+    alike = get_close_matches(name.lower(), usable, n=NEAREST, cutoff=0.6)
     return tuple(dict.fromkeys((*holding, *alike)))[:NEAREST]
 
 

@@ -20,6 +20,7 @@ class Heard(list):
             look_at=self.append,
             hardware_changed=lambda: self.append("hardware"),
             room_changed=lambda: self.append("room"),
+            pool_touched=lambda name: self.append(f"pool {name}"),
         )
 
     def knows(self, *names):
@@ -98,6 +99,20 @@ def test_nodes_and_pools_change_hardware_before_room(heard):
     heard.wake.node(Change(("", "n1"), None, None))
     heard.wake.pool(Change(("", "p1"), None, {}))
     assert heard == ["hardware", "room", "hardware", "room"]
+
+
+def test_a_new_status_of_a_pool_is_no_other_hardware(heard):
+    old = {"metadata": {"uid": "u", "generation": 3, "resourceVersion": "7"}}
+    new = {"metadata": {"uid": "u", "generation": 3, "resourceVersion": "8"}, "status": {"nodes": 1}}
+    heard.wake.pool(Change(("", "p1"), old, new))
+    assert heard == ["pool p1"]
+
+
+@pytest.mark.parametrize("change", [{"generation": 4}, {"uid": "another"}])
+def test_a_pool_that_was_edited_or_made_anew_is_other_hardware(heard, change):
+    old = {"metadata": {"uid": "u", "generation": 3}}
+    heard.wake.pool(Change(("", "p1"), old, {"metadata": {**old["metadata"], **change}}))
+    assert heard == ["hardware", "room"]
 
 
 def _a_replica():
