@@ -38,6 +38,14 @@ class Writer:
         )
         return self._keep(answer)
 
+    async def put_back(self, manifest: Mapping[str, Any], *, uid: str) -> dict[str, Any]:
+        """For a known child that an apply cannot mend, because an item that somebody put into a list of ours
+        excludes our own: the lists are replaced, then the apply makes us their owner again.
+        """
+        body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
+        await self._client.merge(_resource(manifest["kind"]), body, field_manager=FIELD_MANAGER)
+        return await self.apply(manifest, uid=uid)
+
     async def apply_status(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Applies the status subresource: `manifest` has apiVersion, kind, metadata and the whole status."""
         answer = await self._client.apply_status(

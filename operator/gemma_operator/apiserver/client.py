@@ -21,6 +21,7 @@ from gemma_operator.errors import ApiError
 
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"  # JSON is yaml: the server takes it, and orjson writes it
+_MERGE = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 #: The server sends a bookmark about once a minute; a stream that is silent for longer is dead.
 _INACTIVITY_SECONDS = 90.0
@@ -143,6 +144,20 @@ class Client:
         """Server-side apply to the status subresource."""
         return await self._apply(
             resource, manifest, field_manager=field_manager, force=force, subresource="status"
+        )
+
+    async def merge(
+        self, resource: Resource, manifest: Mapping[str, Any], *, field_manager: str
+    ) -> dict[str, Any]:
+        """A JSON merge patch with a whole manifest: maps are merged, lists are replaced."""
+        namespace, name = _place(manifest)
+        return await self._write(
+            "PATCH",
+            resource.path(namespace=namespace, name=name),
+            manifest,
+            doing=_doing("merge", resource, namespace, name),
+            params={"fieldManager": field_manager},
+            content_type=_MERGE,
         )
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,13 @@ def served_of(caches: Caches, key: Key) -> tuple[ServedAddress, ...]:
     return tuple(address for piece in slices for address in piece.addresses)
 
 
+def lost_nodes_of(caches: Caches, replicas: Sequence[Replica]) -> frozenset[str]:
+    """Nodes of these replicas that are gone, or that the cluster has not heard of for too long."""
+    nodes = {replica.node for replica in replicas if replica.node}
+    records = {name: caches.nodes.get("", name) for name in nodes}
+    return frozenset(name for name, record in records.items() if record is None or not record.answers)
+
+
 def placed_plan(children: Sequence[Child]) -> Plan | None:
     """The plan that the Deployment carries."""
     for child in children:
@@ -110,6 +117,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         served=served_of(sources.caches, key),
         facts={uid: known_facts for uid, known_facts in facts.items() if known_facts is not None},
         settings=sources.settings,
+        lost_nodes=lost_nodes_of(sources.caches, replicas),
         living_uids=sources.living_uids(key.namespace),
         answers=sources.answers(),
     )

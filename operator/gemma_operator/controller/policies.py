@@ -20,7 +20,7 @@ from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapsh
 from gemma_operator.backends.kubernetes.view import owner_of, view
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.plan import to_status
-from gemma_operator.probing.facts import counts_as_proved
+from gemma_operator.probing.facts import Verdict, counts_as_proved, verdict
 
 Policy = Callable[[Snapshot, datetime], Decision | None]
 
@@ -38,8 +38,10 @@ def hands_off(snapshot: Snapshot, now: datetime) -> Decision | None:
         f"the annotation {names.RECONCILE}: {names.RECONCILE_DISABLED} stops the operator; remove it to go on"
     )
     before = {condition.get("type"): condition for condition in snapshot.status.get("conditions", ())}
-    status = before.get("Ready", {}).get("status", "Unknown")
-    ready = replace(conditions.ready_unknown(Reason.HANDS_OFF, message), status=status)
+    said = before.get("Ready", {})
+    # what was said of an older generation is not said of this one: nobody rolled it out
+    status = said.get("status") if said.get("observedGeneration") == snapshot.generation else None
+    ready = replace(conditions.ready_unknown(Reason.HANDS_OFF, message), status=status or "Unknown")
     return Decision(
         policy="hands_off",
         conditions=(ready, *_said_before(snapshot, but="Ready")),
@@ -56,7 +58,7 @@ def spec_invalid(snapshot: Snapshot, now: datetime) -> Decision | None:
 
 def schema_outdated(snapshot: Snapshot, now: datetime) -> Decision | None:
     """The server prunes a field that we would honour: no new plan may ignore it. What runs goes on."""
-    if not snapshot.schema_gaps or snapshot.plan is not None:
+    if not snapshot.schema_gaps or snapshot.current_plan is not None:
         return None
     message = f"the installed CRD lacks {', '.join(snapshot.schema_gaps[:5])}: apply this operator's CRDs"
     return _refused(snapshot, "schema_outdated", Reason.SCHEMA_OUTDATED, message)
@@ -152,10 +154,20 @@ def _not_planned(answer: Placement) -> Condition:
 
 
 def _still_healthy(snapshot: Snapshot, why: Condition) -> Condition:
-    served = {address.pod_uid for address in snapshot.served if address.ready}
-    if any(uid in served and counts_as_proved(facts) for uid, facts in snapshot.facts.items()):
-        return conditions.healthy("replicas of an earlier generation still serve")
+    served = [snapshot.facts.get(address.pod_uid) for address in snapshot.served if address.ready]
+    # a restarted operator has not asked yet: what was said last stands until it has
+    unasked = all(verdict(facts) is Verdict.UNKNOWN for facts in served)
+    stands = bool(served) and unasked and _was_healthy(snapshot)
+    if stands or any(counts_as_proved(facts) for facts in served):
+        return conditions.healthy("at least one proved replica is behind the Service")
     return conditions.not_healthy(why.reason, why.message)
+
+
+def _was_healthy(snapshot: Snapshot) -> bool:
+    return any(
+        said.get("type") == "Healthy" and said.get("status") == "True"
+        for said in snapshot.status.get("conditions", ())
+    )
 
 
 def _refused(snapshot: Snapshot, policy: str, reason: Reason, message: str) -> Decision:
@@ -199,6 +211,8 @@ def _said_before(snapshot: Snapshot, *, but: str) -> tuple[Condition, ...]:
         )
         for before in snapshot.status.get("conditions", ())
         if before["type"] not in (but, "Reconciling", "Stalled")
+        and before["type"] in _TYPES
+        and before["reason"] in _REASONS  # what another version of the operator said may be unknown here
     )
 
 

@@ -56,6 +56,7 @@ def node_record(obj: Mapping[str, Any]) -> NodeRecord | None:
         schedulable=not held_back,
         held_back=held_back,
         capacity=_devices(status.get("capacity") or {}),
+        answers=_ready(status),
     )
 
 

@@ -60,6 +60,8 @@ class NodeRecord:
     held_back: str = ""
     #: Extended resources of `capacity`: proof that a device exists, never room.
     capacity: Mapping[str, int] = field(default_factory=dict)
+    #: The cluster hears of it (Ready=True): what is said of its pods is of now.
+    answers: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,26 @@ def test_hands_off_keeps_a_ready_that_was_said():
     assert decision.status.plan == {"variant": "31B"}
 
 
+def test_hands_off_says_nothing_of_a_generation_that_nobody_rolled_out():
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "", "observedGeneration": 1}
+    snapshot = a_running_snapshot(
+        annotations={names.RECONCILE: "Disabled"}, status={"conditions": [ready]}, generation=2
+    )
+    assert said(decided(snapshot))["Ready"] == ("Unknown", "HandsOff")
+
+
+def test_what_another_version_of_the_operator_said_does_not_end_this_one():
+    unheard = {
+        "type": "Planned",
+        "status": "True",
+        "reason": "Unheard",
+        "message": "",
+        "observedGeneration": 1,
+    }
+    snapshot = a_running_snapshot(annotations={names.RECONCILE: "Disabled"}, status={"conditions": [unheard]})
+    assert decided(snapshot).policy == "hands_off"
+
+
 def test_another_value_of_the_annotation_is_no_hands_off():
     assert decided(a_snapshot(annotations={names.RECONCILE: "enabled"})).policy == "unplaced"
 
@@ -79,6 +99,18 @@ def test_an_outdated_schema_stops_new_plans_only():
     assert "spec.serving.thinking" in fresh.conditions[0].message
     running = decided(a_running_snapshot(schema_gaps=("spec.serving.thinking",)))
     assert said(running)["Ready"] == ("True", "Serving")
+    edited = a_running_snapshot(schema_gaps=("spec.serving.thinking",), inputs_hash="changed")
+    assert said(decided(edited))["Stalled"] == ("True", "SchemaOutdated")
+
+
+def test_a_restarted_operator_does_not_call_unhealthy_what_it_has_not_asked():
+    healthy = {"type": "Healthy", "status": "True", "reason": "Serving"}
+    snapshot = a_running_snapshot(
+        deployment=None, spec_error="spec: no", facts={}, status={"conditions": [healthy]}
+    )
+    assert said(decided(snapshot))["Healthy"] == ("True", "Serving")
+    assert said(decided(replace(snapshot, served=())))["Healthy"] == ("False", "InvalidSpec")
+    assert said(decided(replace(snapshot, status={})))["Healthy"] == ("False", "InvalidSpec")
 
 
 def test_a_field_whose_part_does_not_exist_is_named_and_never_ignored():

@@ -46,6 +46,11 @@ def test_only_taints_that_keep_pods_off_are_kept_in_an_order_of_their_own():
     assert record.schedulable
 
 
+def test_a_node_answers_as_long_as_it_is_ready_cordoned_or_not():
+    assert node_record(a_node(unschedulable=True)).answers
+    assert not node_record(a_node(conditions={"Ready": "Unknown"})).answers
+
+
 @pytest.mark.parametrize(
     ("node", "why"),
     [

@@ -37,6 +37,10 @@ class Writer(Protocol):
         """With `uid` that very object, by force; without, an object that nobody else holds."""
         ...
 
+    async def put_back(self, manifest: Mapping[str, Any], *, uid: str) -> dict[str, Any]:
+        """That very object, where an apply is refused for what somebody put beside our fields."""
+        ...
+
     async def apply_status(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """The whole status, under its own manager."""
         ...
@@ -150,17 +154,22 @@ class Act:
     async def _apply(self, manifest: Manifest, snapshot: Snapshot) -> str:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         known = next((child for child in snapshot.children if (child.kind, child.name) == (kind, name)), None)
-        try:
-            answer = await self._writer.apply(manifest, uid=known.uid if known else "")
-        except Rejected as error:
-            if "metadata.uid" in str(
-                error
-            ):  # how the server says that a namesake took its place: 422, not 409
-                raise Conflict(str(error), status=error.status, reason=error.reason) from error
-            raise
+        answer = await self._send(manifest, uid=known.uid if known else "")
         sent = manifest["metadata"]["annotations"][names.APPLIED_HASH]
         self._answers.note(answer["metadata"]["uid"], sent=sent, stood=owned_hash(answer))
         return f"{kind}/{name}"
+
+    async def _send(self, manifest: Manifest, *, uid: str) -> Mapping[str, Any]:
+        try:
+            return await self._writer.apply(manifest, uid=uid)
+        except Rejected as error:
+            # how the server says that a namesake took its place: 422, not 409
+            if "metadata.uid" in str(error):
+                raise Conflict(str(error), status=error.status, reason=error.reason) from error
+            if not uid:
+                raise
+            logger.info("%s; putting it back as a whole", error)
+        return await self._writer.put_back(manifest, uid=uid)
 
     async def _delete(self, ref: ObjectRef, snapshot: Snapshot) -> str:
         try:
@@ -193,6 +202,8 @@ class Act:
         try:
             await self._writer.post_event(_event(event, snapshot, now=now, instance=self._instance))
         except ApiError as error:
+            if refusals.namespace_is_going(error):
+                return
             logger.warning("no Event for %s: %s", snapshot.key, error)
 
 

@@ -7,7 +7,7 @@ is short by intent: what is not recognised is a crash loop with the engine's own
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from gemma_operator.api.conditions import Reason
@@ -31,8 +31,14 @@ _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageNam
 _HOST_OUT_OF_MEMORY = 137
 
 
-def trouble(replicas: Sequence[Replica]) -> Trouble | None:
-    """The first trouble by the order of `_READERS`, so that the same pods always say the same."""
+def trouble(replicas: Sequence[Replica], *, lost_nodes: Collection[str] = ()) -> Trouble | None:
+    """The first trouble by the order of `_READERS`, so that the same pods always say the same.
+
+    Of a pod on a lost node nothing else is believed: what stands in its status is of the past.
+    """
+    lost = [replica for replica in replicas if replica.node in lost_nodes or replica.phase == "Unknown"]
+    if lost:
+        return _node_lost(min(lost, key=lambda r: r.name))
     for read in _READERS:
         for replica in sorted(replicas, key=lambda r: r.name):
             if found := read(replica):
@@ -104,12 +110,11 @@ def _unschedulable(replica: Replica) -> Trouble | None:
     )
 
 
-def _node_lost(replica: Replica) -> Trouble | None:
-    if replica.phase != "Unknown":
-        return None
+def _node_lost(replica: Replica) -> Trouble:
     return Trouble(
         Reason.NODE_LOST,
-        f"node {replica.node} of pod {replica.name} does not answer; the pod is replaced when Kubernetes evicts it",
+        f"node {replica.node} of pod {replica.name} went or does not answer; the pod is replaced when Kubernetes "
+        "evicts it",
         final=False,
     )
 
@@ -120,6 +125,5 @@ _READERS: tuple[Callable[[Replica], Trouble | None], ...] = (
     _host_out_of_memory,
     _image_pull,
     _crash_loop,
-    _node_lost,
     _unschedulable,
 )

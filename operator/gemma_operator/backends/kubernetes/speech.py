@@ -55,7 +55,8 @@ def _at_work(view: View, ready: Condition) -> tuple[Reason, str]:
 def _trouble(view: View) -> Trouble | None:
     counted = view.health
     proved = {replica.uid for replica in counted.proved}
-    return trouble([replica for replica in counted.current if replica.uid not in proved])
+    unproved = [replica for replica in counted.current if replica.uid not in proved]
+    return trouble(unproved, lost_nodes=view.snapshot.lost_nodes)
 
 
 def _ready(view: View, found: Trouble | None) -> Condition:

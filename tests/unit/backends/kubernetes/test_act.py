@@ -29,6 +29,10 @@ class Server:
             raise error
         return stored({**manifest, **self.adds})
 
+    async def put_back(self, manifest, *, uid):
+        self.calls.append(("put back", manifest["kind"], uid))
+        return stored(manifest)
+
     async def apply_status(self, manifest):
         self.calls.append(("status", manifest["status"]))
         if error := self.refuse.get("status"):
@@ -102,6 +106,19 @@ async def test_a_known_child_is_applied_by_its_uid_and_a_new_one_without():
     uids = {call[1]: call[2] for call in server.calls if call[0] == "apply"}
     assert uids["Service"] == "uid-of-Service"
     assert uids["Deployment"] == ""
+
+
+async def test_what_an_apply_cannot_mend_is_put_back_where_it_is_ours():
+    service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
+    refused = {"Service": Rejected('spec.ports[1].name: Duplicate value: "http"', status=422)}
+    decision = replace(DECISION, apply=(service,))
+    server = Server(refuse=refused)
+    await act(decision, server=server, snapshot=a_snapshot(children=(a_child(service),)))
+    assert ("put back", "Service", "uid-of-Service") in server.calls
+    stranger = Server(refuse=refused)
+    with pytest.raises(Rejected):
+        await act(decision, server=stranger)
+    assert "put back" not in stranger.verbs
 
 
 async def test_an_empty_decision_writes_nothing():

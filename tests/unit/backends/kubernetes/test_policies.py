@@ -239,6 +239,15 @@ def test_what_a_pod_fails_with_is_said_with_a_remedy(changes, reason, stalled):
     assert ("Reconciling" in said(decision)) is not stalled
 
 
+def test_of_a_pod_on_a_lost_node_nothing_else_is_believed():
+    pod = a_replica(intent=INTENT, ready=False, waiting_reason="CrashLoopBackOff")
+    snapshot = a_running_snapshot(replicas=(pod,), facts={}, served=(), lost_nodes=frozenset({"node-1"}))
+    decision = decided(snapshot)
+    assert said(decision)["Ready"] == ("False", "NodeLost")
+    assert said(decision)["Reconciling"] == ("True", "NodeLost")
+    assert "node-1" in decision.conditions[0].message
+
+
 def test_the_endpoint_is_the_service_and_the_name_that_clients_send():
     status = decided(a_running_snapshot()).status
     assert status.endpoint == {"url": "http://chat.team-a.svc:8000/v1", "model": "chat", "api": "OpenAI"}
