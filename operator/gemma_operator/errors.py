@@ -88,7 +88,9 @@ class Rejected(ApiError):
 class TooManyRequests(ApiError):
     """429 or 503: wait as long as the server says."""
 
-    def __init__(self, message: str, *, status: int, reason: str = "", retry_after_seconds: float = 1.0) -> None:
+    def __init__(
+        self, message: str, *, status: int, reason: str = "", retry_after_seconds: float = 1.0
+    ) -> None:
         super().__init__(message, status=status, reason=reason)
         self.retry_after_seconds = retry_after_seconds
 

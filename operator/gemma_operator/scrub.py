@@ -12,18 +12,20 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # a whole URL with a signature in its query is worthless without it, so the query goes
     (
         re.compile(
-            r"(https?://[^\s\"'?]+)\?[^\s\"']*(?:signature|sig|token|credential|key|x-amz|x-goog)[^\s\"']*", re.I
+            r"(https?://[^\s\"'?]+)\?[^\s\"']*(?:signature|sig|token|credential|key|x-amz|x-goog)[^\s\"']*",
+            re.IGNORECASE,
         ),
         r"\1?[removed]",
     ),
-    (re.compile(r"(https?://)[^\s/@:]+:[^\s/@]+@", re.I), r"\1[removed]@"),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I), r"\1 [removed]"),
+    (re.compile(r"(https?://)[^\s/@:]+:[^\s/@]+@", re.IGNORECASE), r"\1[removed]@"),
+    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 [removed]"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "[removed]"),
     (re.compile(r"\b(?:ya29\.|AIza|ghp_|gho_|sk-|AKIA|ASIA)[A-Za-z0-9_.-]{10,}"), "[removed]"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"), "[removed]"),
     (
         re.compile(
-            r"\b((?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]{6,}", re.I
+            r"\b((?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]{6,}",
+            re.IGNORECASE,
         ),
         r"\1[removed]",
     ),

@@ -40,7 +40,9 @@ _BAD_INPUT = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommands."""
-    commands = parser.add_subparsers(dest="action", required=True, metavar="up|down|status|kubeconfig|curl")
+    commands = parser.add_subparsers(
+        dest="action", required=True, metavar="build|up|down|status|kubeconfig|curl"
+    )
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default="default", help="which sandbox (default: %(default)s)")
 
@@ -54,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--assets", metavar="DIR", help="folder with etcd, kube-apiserver, … and kwok, not to build them"
     )
     up.set_defaults(do=_up)
+
+    built = commands.add_parser("build", help="build the control plane, or say where it lies")
+    built.add_argument("--assets", metavar="DIR", help="check this folder instead of building")
+    built.set_defaults(do=_build)
 
     down = commands.add_parser("down", parents=[named], help="end a sandbox: no process and no file is left")
     down.add_argument("--all", action="store_true", help="every sandbox of this user")
@@ -121,6 +127,11 @@ def _print_first_steps(args: argparse.Namespace, sandbox: Sandbox) -> None:
     print(f"  {kubectl if shutil.which('kubectl') is None and kubectl else 'kubectl'} get nodes")
     print(f"  gemma-operator sandbox status{flag}")
     print(f"  gemma-operator sandbox down{flag}")
+
+
+def _build(args: argparse.Namespace) -> int:
+    print(f"control plane {build.KUBERNETES_VERSION}: {build.binaries(args.assets, say=_say)}")
+    return 0
 
 
 def _down(args: argparse.Namespace) -> int:
