@@ -29,12 +29,10 @@ class Cards:
     def __init__(self, catalog: Catalog) -> None:
         self._by_name = catalog.accelerators
         self._machines = {name.lower(): machine for name, machine in catalog.machine_types.items()}
-        self._products = _index(
-            (name, card) for card in catalog.accelerators.values() for name in card.products
-        )
-        self._cloud_names = _index(
-            (name, card) for card in catalog.accelerators.values() for name in card.cloud_names
-        )
+        known = catalog.accelerators.values()
+        self._products = _index((_folded(name), card) for card in known for name in card.products)
+        # Not folded: AWS' `a100` names two cards, GKE's `nvidia-tesla-a100` one.
+        self._cloud_names = _index((name.lower(), card) for card in known for name in card.cloud_names)
 
     def named(self, name: str) -> Accelerator | None:
         """By catalog name."""
@@ -46,7 +44,7 @@ class Cards:
 
     def of_cloud_name(self, name: str, *, nominal_mib: int | None = None) -> Accelerator | None:
         """By a cloud's name for the card; `nominal_mib` is the memory that the cloud prints beside it."""
-        cards = self._cloud_names.get(_folded(name), ())
+        cards = self._cloud_names.get(name.lower(), ())
         if len(cards) > 1 and nominal_mib:
             cards = tuple(card for card in cards if _close(card.memory_mib, nominal_mib))
         return _only(cards)
@@ -59,7 +57,7 @@ class Cards:
 def _index(pairs: Iterable[tuple[str, Accelerator]]) -> dict[str, tuple[Accelerator, ...]]:
     found: defaultdict[str, dict[str, Accelerator]] = defaultdict(dict)
     for name, card in pairs:
-        found[_folded(name)][card.name] = card
+        found[name][card.name] = card
     return {name: tuple(cards.values()) for name, cards in found.items()}
 
 

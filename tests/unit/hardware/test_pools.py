@@ -234,6 +234,23 @@ class TestSelectors:
         found = {pool.shape.spot: dict(pool.shape.selector) for pool in made(on_demand, spot)}
         assert found[False]["karpenter.sh/capacity-type"] == "on-demand"
 
+    @pytest.mark.parametrize(
+        ("label", "one", "other"),
+        [
+            ("nvidia.com/gpu.memory", "23034", "22000"),
+            ("eks.amazonaws.com/capacityType", "ON_DEMAND", "SPOT"),
+            ("cloud.google.com/gke-provisioning", "standard", "spot"),
+            ("kubernetes.io/arch", "amd64", "arm64"),
+            ("cloud.google.com/gke-accelerator", "nvidia-l4", "nvidia-h100-80gb"),
+        ],
+    )
+    def test_neighbours_are_told_apart_by_what_makes_them_differ(self, label, one, other):
+        base = {"eks.amazonaws.com/nodegroup": "gpu", "nvidia.com/gpu.product": "NVIDIA-L4"}
+        if label.endswith("gke-accelerator"):
+            base.pop("nvidia.com/gpu.product")
+        found = made(a_node("a", labels=base | {label: one}), a_node("b", labels=base | {label: other}))
+        assert {dict(pool.shape.selector).get(label) for pool in found} == {one, other}
+
     def test_an_unnamed_group_is_selected_by_its_kind_also_when_alone(self):
         assert only(made(a_node(labels=gfd("NVIDIA-L4", 23034)))).shape.selector == (
             ("nvidia.com/gpu.product", "NVIDIA-L4"),
