@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from gemma_operator.sandbox.paths import StateFolder
 from gemma_operator.sandbox.session import Sandbox
 
 _PREFIX = "test-"
+_FIGURES = pytest.StashKey[list[str]]()
 _ROOT = Path(__file__).parents[2]
 _KUBECTL = Path(sys.executable).parent / "kubectl"
 #: What an administrator installs, without the operator's own Deployment: tests run the operator themselves.
@@ -87,6 +88,18 @@ def team(installed: Sandbox) -> Iterator[Team]:
     joined = Team(installed, f"t{uuid.uuid4().hex[:8]}")
     yield joined
     joined.leave()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a figure that is reported at the end of the run and never asserted."""
+    return request.config.stash.setdefault(_FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The figures that tests measured on their way."""
+    for text in config.stash.get(_FIGURES, ()):
+        terminalreporter.write_line(f"figure: {text}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -71,6 +71,7 @@ def test_others_are_left_out():
     ]
     assert endpoints.slice_for(a_service(), others)["endpoints"] == []
     assert not endpoints.selects(a_service(selector=None), a_pod())
+    assert not endpoints.selects(a_service(selector={"app": "chat", "tier": "gpu"}), a_pod())
 
 
 async def test_what_did_not_change_is_not_written_again():

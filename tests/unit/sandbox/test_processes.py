@@ -52,14 +52,12 @@ def test_the_process_of_a_folder_with_a_longer_name_is_a_stranger(tmp_path):
 
 def test_a_stranger_that_got_a_recorded_pid_is_never_killed(folder):
     """There is no record to go stale: a process without our mark is not ours, whatever its pid."""
-    stranger = subprocess.Popen([sys.executable, "-c", _WAITS])
-    try:
-        marker = f"{processes.FOLDER_VARIABLE}={folder}".encode()
-        processes._kill(stranger.pid, marker)
-        assert stranger.poll() is None
-    finally:
-        stranger.kill()
-        stranger.wait()
+    code = "input(); print('alive')"
+    pipe = subprocess.PIPE
+    stranger = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)
+    processes._kill(stranger.pid, f"{processes.FOLDER_VARIABLE}={folder}".encode())
+    said, _ = stranger.communicate("\n")
+    assert said == "alive\n"
 
 
 def test_kill_all_ends_every_process_and_says_which(folder):
