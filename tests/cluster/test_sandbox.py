@@ -429,6 +429,7 @@ def test_a_component_that_cannot_start_shows_its_log_and_leaves_nothing(another,
     with pytest.raises(SandboxError, match=r"etcd ended as soon as it was started(?s:.*)etcd has no disk"):
         Sandbox.start(another, assets=str(assets))
     assert not StateFolder.named(another).path.exists()
+    assert not StateFolder.named(another).lock_file.exists()
 
 
 def test_up_of_what_is_up_changes_the_fleet_and_nothing_else(another, tmp_path, capfdbinary):

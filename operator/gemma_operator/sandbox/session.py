@@ -58,6 +58,7 @@ class Sandbox:
                 return cls._bring_up(folder, binaries, nodes, say=log)
             except BaseException:
                 _sweep(folder, say=_silent)
+                folder.lock_file.unlink(missing_ok=True)
                 raise
 
     @classmethod
