@@ -84,6 +84,18 @@ def test_contexts_modalities_and_whole_items():
     assert all(v.largest_item_tokens == {"image": 1120, "video": 32 * 78} for v in variants.values())
 
 
+def test_windows():
+    """A token more or less is lost in the rounding to blocks, so no planner row tells it."""
+    windows = {name: (v.sliding.window, v.full.window) for name, v in packaged().variants.items()}
+    assert windows == {
+        "E2B": (512, None),
+        "E4B": (512, None),
+        "12B": (1024, None),
+        "26B-A4B": (1024, None),
+        "31B": (1024, None),
+    }
+
+
 def test_activations_of_1024_tokens():
     assert {n: dict(v.forward_gib_per_1024_tokens) for n, v in packaged().variants.items()} == {
         "E2B": {"default": 0.099},
