@@ -124,6 +124,7 @@ def a_replica(name="chat-0", *, intent="", **changes):
             ip="127.20.0.1",
             phase="Running",
             ready=True,
+            started=True,
             terminating=False,
             intent=intent,
             model_name="chat",

@@ -13,6 +13,7 @@ from gemma_operator.probing.facts import FailureKind, ProbeResult
 from gemma_operator.scrub import excerpt
 
 _OK = 200
+_NOT_FOUND = 404
 _TOO_MANY = 429
 _SERVER_ERROR = 500
 
@@ -27,8 +28,7 @@ def judge(
 ) -> ProbeResult:
     """Whether these bytes are one token of `model_name`; `generated_tokens` knows the engine's dialect."""
     if status != _OK:
-        busy_or_broken = status == _TOO_MANY or status >= _SERVER_ERROR
-        kind = FailureKind.STATUS if busy_or_broken else FailureKind.REJECTED
+        kind = _kind_of_status(status, body, model_name)
         return ProbeResult(kind, detail=f"HTTP {status}: {_quote(body)}", seconds=seconds)
     answer = _decode(body)
     if answer is None:
@@ -45,6 +45,16 @@ def judge(
     if tokens < 1:
         return ProbeResult(FailureKind.NO_TOKEN, detail=_quote(body), seconds=seconds)
     return ProbeResult(None, model=model_name, tokens=tokens, seconds=seconds)
+
+
+def _kind_of_status(status: int, body: bytes, model_name: str) -> FailureKind:
+    if status == _TOO_MANY or status >= _SERVER_ERROR:
+        return FailureKind.STATUS
+    # "The model `chat` does not exist.": a server of another model, not a path that is missing
+    # (vLLM since 0.3, https://github.com/vllm-project/vllm/issues/3485)
+    if status == _NOT_FOUND and f"`{model_name}`" in body.decode("utf-8", "replace"):
+        return FailureKind.WRONG_MODEL
+    return FailureKind.REJECTED
 
 
 def _decode(body: bytes) -> dict[str, Any] | None:

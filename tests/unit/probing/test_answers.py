@@ -51,6 +51,16 @@ def test_another_model_is_named():
     assert result.detail == "asked for chat, answered by other"
 
 
+@pytest.mark.parametrize("form", ['{"object": "error", %s}', '{"error": {%s}}'])
+def test_a_server_that_does_not_know_the_model_serves_another(form):
+    inner = '"message": "The model `chat` does not exist.", "type": "NotFoundError", "code": 404'
+    assert judged((form % inner).encode(), 404).kind is FailureKind.WRONG_MODEL
+
+
+def test_a_path_that_is_missing_is_no_other_model():
+    assert judged({"detail": "Not Found"}, 404).kind is FailureKind.REJECTED
+
+
 @pytest.mark.parametrize("body", [b"", b"ok", b"[]", b"null", b"\xff", b"[" * 100_000])
 def test_what_is_no_answer(body):
     assert judged(body).kind is FailureKind.BROKEN

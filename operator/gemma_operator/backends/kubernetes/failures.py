@@ -58,22 +58,27 @@ def _image_pull(replica: Replica) -> Trouble | None:
 
 
 def _kv_cache_too_small(replica: Replica) -> Trouble | None:
-    if not _KV_REFUSAL.search(replica.terminated_message):
+    refusal = _KV_REFUSAL.search(replica.terminated_message)
+    if refusal is None:
         return None
+    # from the refusal on: what stands before it is a traceback, and the figures come after
+    words = excerpt(replica.terminated_message[refusal.start() :], limit=300)
     return Trouble(
         Reason.KV_CACHE_TOO_SMALL,
-        f"the engine in pod {replica.name} refused to start: {excerpt(replica.terminated_message, limit=300)}; "
+        f"the engine in pod {replica.name} refused to start: {words}; "
         "lower serving.contextLength or serving.concurrency",
         final=True,
     )
 
 
 def _gpu_out_of_memory(replica: Replica) -> Trouble | None:
-    if not _CUDA_OUT_OF_MEMORY.search(replica.terminated_message):
+    exhausted = _CUDA_OUT_OF_MEMORY.search(replica.terminated_message)
+    if exhausted is None:
         return None
+    words = excerpt(replica.terminated_message[exhausted.start() :])
     return Trouble(
         Reason.OUT_OF_MEMORY,
-        f"the engine in pod {replica.name} ran out of GPU memory: {excerpt(replica.terminated_message)}; "
+        f"the engine in pod {replica.name} ran out of GPU memory: {words}; "
         "lower serving.contextLength or serving.concurrency",
         final=True,
     )

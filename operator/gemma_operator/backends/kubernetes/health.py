@@ -89,14 +89,17 @@ def states(counted: Health) -> Mapping[str, int]:
 
 
 def probe_trouble(snapshot: Snapshot, replicas: tuple[Replica, ...]) -> tuple[Replica, ReplicaFacts] | None:
-    """The ready replica whose probes fail the longest, if any: what an SRE looks at first."""
+    """The replica whose probes fail the longest, if any: what an SRE looks at first.
+
+    One that is still starting does not fail: its server is not up yet.
+    """
     failing = [
         (replica, facts)
         for replica in replicas
-        if replica.ready
-        and (facts := snapshot.facts.get(replica.uid)) is not None
+        if (facts := snapshot.facts.get(replica.uid)) is not None
         and facts.failure is not None
         and facts.failed_probes > 0
+        and (replica.ready or replica.started)
     ]
     return max(failing, key=lambda pair: (pair[1].failed_probes, pair[0].name), default=None)
 

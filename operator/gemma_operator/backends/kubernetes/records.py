@@ -74,6 +74,7 @@ def cut_replica(pod: Json) -> Replica | None:
         ip=status.get("podIP", ""),
         phase=status.get("phase", "Pending"),
         ready=conditions.get("Ready", {}).get("status") == "True",
+        started=engine.get("started") is True,
         terminating="deletionTimestamp" in metadata,
         intent=metadata.get("annotations", {}).get(names.INTENT, ""),
         model_name=metadata.get("annotations", {}).get(names.MODEL_NAME, ""),

@@ -74,6 +74,8 @@ class Replica:
     ip: str
     phase: str
     ready: bool
+    #: Its container passed the start-up probe, so it generated a token; False again while it restarts.
+    started: bool
     terminating: bool
     #: Hash of the planner's inputs and template under which it was made (its intent annotation).
     intent: str

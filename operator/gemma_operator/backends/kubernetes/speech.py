@@ -74,7 +74,7 @@ def _ready(view: View, found: Trouble | None) -> Condition:
             Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
         )
     if was_ready(view.snapshot) and len(counted.proved) >= max(1, view.wanted - 1):
-        why = found.message if found else _progress(view)
+        why = _not_proved(view, found).message
         return conditions.ready(
             Reason.REPLICAS_MISSING, f"served by {len(counted.proved)} of {view.wanted} replicas: {why}"
         )
@@ -92,6 +92,12 @@ def _not_proved(view: View, found: Trouble | None) -> Condition:
         return conditions.not_ready(
             reason,
             f"pod {replica.name} {facts.failure.kind.value}{detail}; see `kubectl logs {replica.name}`",
+        )
+    if unready := next((r for r in view.health.current if r.started and not r.ready), None):
+        return conditions.not_ready(
+            Reason.NO_ENDPOINTS,
+            f"pod {unready.name} had started and is not ready any more, so the Service leaves it out: its "
+            f"/health does not answer 200; see `kubectl logs {unready.name}`",
         )
     if any(replica.ready for replica in view.health.current):
         return conditions.not_ready(*_unseen(view))

@@ -95,7 +95,7 @@ def test_an_endpoint_at_another_port_does_not_count():
 
 
 def test_a_pod_that_kubernetes_does_not_call_ready_does_not_count():
-    pod = a_replica(intent=INTENT, ready=False)
+    pod = a_replica(intent=INTENT, ready=False, started=False)
     assert said(decided(a_running_snapshot(replicas=(pod,))))["Ready"] == ("False", "StartingUp")
 
 

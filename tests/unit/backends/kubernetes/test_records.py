@@ -250,3 +250,10 @@ def test_a_slice_that_has_no_number_for_its_port_yet_is_empty():
         "endpoints": [],
     }
     assert cut_slice(slice_) == (Key("team-a", "chat"), ())
+
+
+@pytest.mark.parametrize(
+    ("reported", "started"), [({}, False), ({"started": False}, False), ({"started": True}, True)]
+)
+def test_a_replica_has_started_when_its_start_up_probe_passed(reported, started):
+    assert cut_replica(a_pod(status=with_engine(**reported))).started is started
