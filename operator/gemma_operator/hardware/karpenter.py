@@ -19,10 +19,12 @@ CAPACITY_TYPE: Final = "karpenter.sh/capacity-type"
 
 #: Before v1beta1 a NodePool was a Provisioner.
 _POOL_LABELS = (NODEPOOL, "karpenter.sh/provisioner-name")
+#: Azure's H100 is the card of 80 GB or the NVL of 94: only the machine type tells, so the name is no name.
+_AZURE_PREFIX = "karpenter.azure.com/sku-gpu-"
 _GPU_PREFIXES = (
     "karpenter.k8s.aws/instance-gpu-",
     "eks.amazonaws.com/instance-gpu-",
-    "karpenter.azure.com/sku-gpu-",
+    _AZURE_PREFIX,
 )
 _GPU_KEYS = ("name", "memory", "count")
 _CAPACITY = {"spot": True, "on-demand": False, "reserved": False}
@@ -38,7 +40,8 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
         return NOTHING
     name = labels.get(f"{prefix}name", "")
     nominal_mib = number(labels, f"{prefix}memory")
-    card = cards.of_cloud_name(name, nominal_mib=nominal_mib) if name else None
+    named = name and prefix != _AZURE_PREFIX
+    card = cards.of_cloud_name(name, nominal_mib=nominal_mib) if named else None
     return Facts(
         product=name,
         card=card.name if card else "",

@@ -173,7 +173,7 @@ def _shape(id_: PoolId, seats: Sequence[_Seat], others: Sequence[NodeRecord]) ->
         tolerations=declared.tolerations if declared else _class_tolerations(id_),
         selector=selectors.selector(base, members=members, others=others),
         node_price=declared.node_price if declared else None,
-        verified=all(seat.device.verified for seat in seats),
+        verified=read.verified,
         refused=read.refused,
         device_memory_mib=read.whole_memory_mib,
     )

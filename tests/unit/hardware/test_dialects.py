@@ -6,7 +6,7 @@ from gemma_operator.catalog.loader import packaged
 from gemma_operator.hardware import membership
 from gemma_operator.hardware.nodes import node_record
 from gemma_operator.hardware.pools import pools
-from gemma_operator.hardware.records import NodeRecord, PoolSource, Sharing, Taint
+from gemma_operator.hardware.records import NodeRecord, PoolSource, Sharing, Taint, Toleration
 from gemma_operator.hardware.tolerations import of_replica, untolerated
 
 GPU = "nvidia.com/gpu"
@@ -89,6 +89,14 @@ def test_an_empty_label_is_no_pool():
         ({"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"}, "nvidia-a100-40gb", 40960),
         ({"karpenter.k8s.aws/instance-gpu-name": "l4"}, "nvidia-l4", 23034),
         ({"eks.amazonaws.com/instance-gpu-name": "h100"}, "nvidia-h100-80gb", 81559),
+        (
+            {
+                "karpenter.azure.com/sku-gpu-name": "H100",
+                "node.kubernetes.io/instance-type": "Standard_NC40ads_H100_v5",
+            },
+            "nvidia-h100-nvl",
+            95830,
+        ),
         (
             {
                 "karpenter.azure.com/sku-gpu-name": "A100",
@@ -259,6 +267,18 @@ def test_a_taint_of_a_nodes_life_keeps_pods_off_and_changes_no_shape(key):
         }
     )
     assert (record.schedulable, record.taints) == (False, ())
+
+
+def test_azures_count_is_a_promise_where_nothing_is_printed():
+    labels = {"karpenter.azure.com/sku-gpu-name": "A100", "karpenter.azure.com/sku-gpu-count": "2"}
+    (pool,) = pools([NodeRecord("n", labels, (), {}, True)], (), packaged())
+    assert (pool.shape.accelerators_per_node, pool.shape.accelerator) == (2, "unknown")
+
+
+def test_a_toleration_of_one_effect_tolerates_no_other():
+    toleration = Toleration(key="team", operator="Exists", value="", effect="NoExecute")
+    taints = [Taint("team", "x", effect) for effect in ("NoSchedule", "NoExecute")]
+    assert untolerated(taints, [toleration]) == (taints[0],)
 
 
 @pytest.mark.parametrize(

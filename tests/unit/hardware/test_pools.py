@@ -95,6 +95,28 @@ def test_nodes_of_one_group_that_differ_are_several_pools_of_one_name(other):
     assert len({pool.shape.id.shape for pool in found}) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            {"nvidia.com/gpu.sharing-strategy": "mps", "nvidia.com/gpu.replicas": "2"},
+            {"nvidia.com/gpu.sharing-strategy": "time-slicing", "nvidia.com/gpu.replicas": "2"},
+        ),
+        (
+            {"nvidia.com/gpu.replicas": "2", "nvidia.com/gpu.memory": "40000"},
+            {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.memory": "80000"},
+        ),
+        ({"nvidia.com/gpu.compute.major": "9"}, {"nvidia.com/gpu.compute.major": "10"}),
+        ({"kubernetes.io/os": "linux"}, {"kubernetes.io/os": "windows"}),
+    ],
+    ids=["strategy", "clients", "capability", "system"],
+)
+def test_what_a_plan_depends_on_makes_a_shape(one, other):
+    base = {"lke.linode.com/pool-id": "1", "nvidia.com/gpu.product": "NVIDIA-Z9000"}
+    base |= {"nvidia.com/gpu.memory": "50000", "nvidia.com/gpu.compute.minor": "0"}
+    assert len(made(a_node("a", labels=base | one), a_node("b", labels=base | other))) == 2
+
+
 def test_whole_gpus_and_slices_of_one_node_are_separate_pools():
     labels = gfd("NVIDIA-H100-80GB-HBM3", 81559, count=8) | {
         "nvidia.com/mig.strategy": "mixed",
@@ -307,17 +329,27 @@ class TestAcceleratorPools:
         [
             a_node(labels={"pool": "h100", **gfd("NVIDIA-L4", 23034)}, resources={GPU: 8}),
             a_node(labels={"pool": "h100"}, resources={GPU: 7}),
+            a_node(labels={"pool": "h100", **gfd("NVIDIA-H100-80GB-HBM3", 40000)}, resources={GPU: 8}),
             a_node(labels={"pool": "h100", "cloud.google.com/gke-spot": "true"}, resources={GPU: 8}),
             a_node(labels={"pool": "h100"}, resources={GPU: 8}, taints=(Taint("team", "x", "NoSchedule"),)),
             a_node(labels={"pool": "h100", "kubernetes.io/os": "windows"}, resources={GPU: 8}),
         ],
-        ids=["card", "count", "spot", "taint", "system"],
+        ids=["card", "count", "memory", "spot", "taint", "system"],
     )
     def test_a_node_that_contradicts_it_is_a_shape_of_its_own_under_its_name(self, node):
         found = made(node, declared=[an_accelerator_pool()])
         assert {pool.shape.id.name for pool in found} == {"h100"}
         assert sorted(len(pool.nodes) for pool in found) == [0, 1]
         assert [pool.growth.more_nodes for pool in found if pool.growth] == [1]
+
+    def test_shared_cards_are_not_the_whole_ones_that_were_declared(self):
+        labels = gfd("NVIDIA-H100-80GB-HBM3-SHARED", 81559) | {"nvidia.com/gpu.replicas": "8"}
+        node = a_node(labels={"pool": "h100", **labels}, resources={GPU: 8})
+        found = made(node, declared=[an_accelerator_pool(acceleratorMemoryMiB=10000)])
+        assert {pool.shape.sharing: len(pool.nodes) for pool in found} == {
+            Sharing.NONE: 0,
+            Sharing.TIME_SLICING: 1,
+        }
 
     def test_it_names_the_card_of_a_node_that_names_none(self):
         node = a_node(labels={"pool": "h100"}, resources={GPU: 8})

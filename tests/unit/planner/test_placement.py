@@ -114,6 +114,13 @@ def test_who_waits_does_not_speak_for_one_that_has_pods():
     }
 
 
+def test_the_pods_of_one_that_moves_stay_where_they_are_until_they_go():
+    bound = [a_pod(f"l4-{number:02}", owner=("team", "chat")) for number in range(16)]
+    asking = [an_ask(0, H100_FITS, name="chat"), an_ask(1, L4_FITS, name="next")]
+    choices = placed(asking, pods=bound)
+    assert [choices["team", name].placed for name in ("chat", "next")] == [True, False]
+
+
 def test_pods_are_found_by_the_name_that_children_have():
     claim = PlacedClaim(("team", "v1.chat"), H100.id, a_demand(), replicas=8)
     bound = [a_pod("h100", owner=("team", "v1-chat")) for _ in range(4)]
