@@ -1,4 +1,4 @@
-"""The fleet as the API server has it: Nodes, AcceleratorPools and Pods of a kubeconfig's context.
+"""The fleet as the API server has it: Nodes, AcceleratorPools, Pods and what is placed, of a kubeconfig's context.
 
 For commands that look at a cluster once and end; the operator itself watches (`apiserver.cache`). A cluster
 without our CRD is no error: it has no AcceleratorPools.
@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from gemma_operator.api.names import MANAGED_BY, MANAGED_BY_LABEL
 from gemma_operator.apiserver import credentials
 from gemma_operator.apiserver.client import Client
-from gemma_operator.apiserver.resources import ACCELERATOR_POOLS, NODES, PODS, Resource
+from gemma_operator.apiserver.resources import ACCELERATOR_POOLS, DEPLOYMENTS, NODES, PODS, Resource
 from gemma_operator.apiserver.session import SessionHolder
 from gemma_operator.errors import ApiError, NotFound, UsageError
 
+_OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 #: Pods that are over hold nothing, and a busy namespace keeps thousands of them.
 _RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 
@@ -33,16 +35,23 @@ async def _read(context: str) -> list[dict[str, Any]]:
                 *await _list(client, NODES),
                 *await _list(client, ACCELERATOR_POOLS),
                 *await _list(client, PODS, field_selector=_RUNNING),
+                *await _list(client, DEPLOYMENTS, label_selector=_OURS),
             ]
         except ApiError as error:
             where = f"context {context}" if context else "the current context"
             raise UsageError(f"cannot read the fleet of {where}: {error}") from error
 
 
-async def _list(client: Client, resource: Resource, *, field_selector: str = "") -> list[dict[str, Any]]:
+async def _list(
+    client: Client, resource: Resource, *, label_selector: str = "", field_selector: str = ""
+) -> list[dict[str, Any]]:
     try:
         return [
-            item async for page in client.list(resource, field_selector=field_selector) for item in page.items
+            item
+            async for page in client.list(
+                resource, label_selector=label_selector, field_selector=field_selector
+            )
+            for item in page.items
         ]
     except NotFound:
         return []  # the CRD is not installed

@@ -1,6 +1,7 @@
 """The fleet that a command plans for: from files, or from the cluster.
 
-What is no Node, AcceleratorPool or Pod is counted and named, so that a file that was given by mistake does
+What has a plan already claims its GPUs until its pods are bound: the plan stands on its Deployment. What is no
+Node, AcceleratorPool, Pod or placed Deployment is counted and named, so that a file that was given by mistake does
 not look like an empty fleet.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemma_operator.api import names
 from gemma_operator.api.parse import parse_pool
 from gemma_operator.catalog import loader
 from gemma_operator.catalog.records import Catalog
@@ -23,15 +25,18 @@ from gemma_operator.hardware.nodes import node_record
 from gemma_operator.hardware.pods import pod_record
 from gemma_operator.hardware.pools import pools
 from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool
+from gemma_operator.planner.annotation import from_annotation
+from gemma_operator.planner.placement import PlacedClaim
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Nodes, AcceleratorPools and bound Pods, and how many objects of other kinds were passed over."""
+    """Nodes, AcceleratorPools, bound Pods, placed plans, and how many other objects were passed over."""
 
     nodes: tuple[NodeRecord, ...]
     declared: tuple[DeclaredPool, ...]
     pods: tuple[PodRecord, ...]
+    placed: tuple[PlacedClaim, ...]
     passed_over: Mapping[str, int]
 
     def pools(self, catalog: Catalog) -> tuple[Pool, ...]:
@@ -84,6 +89,7 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
     nodes: dict[str, NodeRecord] = {}
     declared: dict[str, DeclaredPool] = {}
     pods: dict[str, PodRecord] = {}
+    placed: dict[tuple[str, str], PlacedClaim] = {}
     passed_over: Counter[str] = Counter()
     for obj in objects:
         kind = obj.get("kind")
@@ -95,9 +101,17 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
         elif kind == "Pod":
             if pod := pod_record(obj):
                 pods[pod.uid] = pod
+        elif kind == "Deployment" and (claim := _claim(obj)):
+            placed[claim.key] = claim
         else:
             passed_over[str(kind)] += 1
-    return Fleet(tuple(nodes.values()), tuple(declared.values()), tuple(pods.values()), passed_over)
+    return Fleet(
+        nodes=tuple(nodes.values()),
+        declared=tuple(declared.values()),
+        pods=tuple(pods.values()),
+        placed=tuple(placed.values()),
+        passed_over=passed_over,
+    )
 
 
 def notes(fleet: Fleet) -> Sequence[str]:
@@ -112,3 +126,19 @@ def _declared(obj: Mapping[str, Any]) -> DeclaredPool:
     except InvalidSpec as error:
         name = (obj.get("metadata") or {}).get("name", "")
         raise UsageError(f"AcceleratorPool {name}: {error}") from error
+
+
+def _claim(obj: Mapping[str, Any]) -> PlacedClaim | None:
+    """What the child Deployment of a GemmaDeployment holds or still has to get."""
+    metadata, spec = obj.get("metadata") or {}, obj.get("spec") or {}
+    plan = from_annotation(str((metadata.get("annotations") or {}).get(names.PLAN, "")))
+    if plan is None:
+        return None
+    pod = (spec.get("template") or {}).get("spec") or {}
+    return PlacedClaim(
+        key=(metadata.get("namespace") or "default", metadata.get("name", "")),
+        pool=plan.pool,
+        demand=plan.demand,
+        replicas=int(spec.get("replicas", 1)),
+        node_selector=tuple(sorted((pod.get("nodeSelector") or {}).items())),
+    )

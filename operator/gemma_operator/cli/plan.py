@@ -19,7 +19,7 @@ from gemma_operator.hardware.pools import filtered
 from gemma_operator.planner import explain
 from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.feasible import feasible, unknown_accelerators
-from gemma_operator.planner.placement import Ask, place_all
+from gemma_operator.planner.placement import Ask, owner_of, place_all
 from gemma_operator.planner.plan import from_choice, to_status
 from gemma_operator.planner.request import inputs_hash
 from gemma_operator.planner.values import Alternative, Feasible
@@ -33,8 +33,8 @@ examples:
   kubectl get nodes,pods -A -o json | gemma-operator plan -f chat.yaml --nodes -
   gemma-operator plan -f chat.yaml --nodes pools.yaml -o json | jq .plan.variant
 
-Pods in --nodes take their GPUs from the room; without Pods every GPU counts as free. Exit codes: 0 a plan,
-1 nothing fits or nothing has room, 2 bad input.
+Pods in --nodes take their GPUs from the room, and placed Deployments what their pods have still to get; without
+them every GPU counts as free. Exit codes: 0 a plan, 1 nothing fits or nothing has room, 2 bad input.
 """
 
 NO_PLAN = 1
@@ -79,7 +79,8 @@ def plan(question: Asked, fleet: Fleet, catalog: Catalog, *, planned_at: str) ->
         request=request,
         feasible=verdict,
     )
-    choice = place_all([ask], pools=pools, pods=fleet.pods, placed=(), catalog=catalog)[question.key]
+    others = [claim for claim in fleet.placed if claim.key != owner_of(question.key)]
+    choice = place_all([ask], pools=pools, pods=fleet.pods, placed=others, catalog=catalog)[question.key]
     made = None
     if choice.placed:
         made = from_choice(

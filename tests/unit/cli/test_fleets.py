@@ -98,6 +98,14 @@ class TestCluster:
     async def test_the_current_context_is_read(self, kubeconfig):
         assert {obj["kind"] for obj in await self.read(kubeconfig)} == {"Node", "Pod"}
 
+    async def test_of_deployments_only_ours_are_read(self, kubeconfig):
+        async with KubeApi().serve() as api:
+            kubeconfig(api.url)
+            await asyncio.to_thread(cluster_objects.read, None)
+            asked = [query for _, path, query in api.requests if path.endswith("/deployments")]
+        assert len(asked) == 1
+        assert "managed-by%3Dgemma-operator" in asked[0]
+
     async def test_a_cluster_without_our_kinds_has_no_declared_pools(self, kubeconfig):
         found = await self.read(kubeconfig, Fault(404, path_part="acceleratorpools"))
         assert {obj["kind"] for obj in found} == {"Node", "Pod"}

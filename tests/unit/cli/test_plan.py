@@ -7,7 +7,10 @@ import pytest
 import yaml
 
 from gemma_operator.api.status import Alternative, Plan
-from gemma_operator.cli import main
+from gemma_operator.catalog.loader import packaged
+from gemma_operator.cli import asked, fleets, main
+from gemma_operator.cli import plan as plan_command
+from gemma_operator.planner.plan import to_annotation
 
 PUBLISHED = Path(__file__).parents[2] / "data" / "nodes"
 GKE = "cloud.google.com/gke-"
@@ -113,6 +116,40 @@ def test_gpus_that_pods_hold_are_not_free(plan):
     assert (code, document["plan"]) == (1, None)
     assert document["alternatives"][0]["code"] == "NoRoom"
     assert "no room now" in plan(spec, an_l4(), a_pod("l4", gpus=1), output="table")[1]
+
+
+def a_placed_deployment(*nodes, name, replicas=1):
+    """The child that a plan of those nodes would have, as far as a claim is read from it."""
+    question = asked.from_object(
+        {
+            "metadata": {"name": name, "namespace": "team"},
+            "spec": {"model": {"variants": ["E4B"]}, "replicas": replicas},
+        }
+    )
+    answer = plan_command.plan(
+        question, fleets.of_objects(nodes), packaged(), planned_at="2026-01-01T00:00:00Z"
+    )
+    return {
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "annotations": {"gemma-operator.io/plan": to_annotation(answer.plan)},
+        },
+        "spec": {"replicas": replicas},
+    }
+
+
+def test_what_others_have_still_to_get_is_not_free(plan):
+    spec = {"model": {"variants": ["E4B"]}}
+    other = a_placed_deployment(an_l4(gpus=2), name="other", replicas=2)
+    assert plan(spec, an_l4(gpus=2), other)[0] == 1
+    assert plan(spec, an_l4(gpus=3), a_placed_deployment(an_l4(gpus=3), name="other", replicas=2))[0] == 0
+
+
+def test_what_it_claims_itself_is_its_own(plan):
+    own = a_placed_deployment(an_l4(), name="chat")
+    assert plan({"model": {"variants": ["E4B"]}}, an_l4(), own)[0] == 0
 
 
 def test_its_own_pods_are_replaced(plan):
