@@ -16,7 +16,7 @@ from gemma_operator.backends.kubernetes.snapshot import (
     Snapshot,
 )
 from gemma_operator.controller.caches import Caches
-from gemma_operator.controller.inputs import InputsOf
+from gemma_operator.controller.inputs import Inputs, InputsOf
 from gemma_operator.planner.plan import from_annotation
 from gemma_operator.planner.values import Plan
 from gemma_operator.probing.facts import ReplicaFacts
@@ -110,7 +110,8 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         inputs_hash=inputs.inputs_hash,
         unknown_arguments=inputs.unknown_arguments,
         plan=plan,
-        plan_possible=plan is None or bound or sources.pool_known(plan),
+        # at zero replicas a pool may go and come: nothing is lost by keeping the plan
+        plan_possible=plan is None or bound or not _wants_replicas(inputs) or sources.pool_known(plan),
         placement=sources.placement(key),
         children=children,
         replicas=replicas,
@@ -121,3 +122,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         living_uids=sources.living_uids(key.namespace),
         answers=sources.answers(),
     )
+
+
+def _wants_replicas(inputs: Inputs) -> bool:
+    return inputs.deployment is not None and inputs.deployment.spec.replicas > 0

@@ -109,7 +109,7 @@ def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
     answer = snapshot.answer
     if answer is None:
         return Decision(policy="unplaced", ask=Ask.PLACE)
-    if answer.plan is not None:
+    if answer.plan is not None or snapshot.keeps_its_plan:
         return None
     not_planned = _not_planned(answer)
     verdict = conditions.reconciling if answer.waiting else conditions.stalled

@@ -178,6 +178,13 @@ def test_a_replan_that_was_asked_for_asks_placement_once():
     assert decided(handled).ask is Ask.NOTHING
 
 
+def test_a_replan_that_finds_nothing_costs_nothing_that_runs():
+    snapshot = a_running_snapshot(annotations={names.REPLAN_REQUESTED_AT: "today"})
+    decision = decided(answered(snapshot, waiting=True, reason=Reason.WAITING_FOR_CAPACITY))
+    assert said(decision)["Ready"] == ("True", "Serving")
+    assert decision.status.last_handled_replan_at == "today"
+
+
 def test_a_plan_whose_pool_is_gone_is_made_anew():
     assert decided(a_running_snapshot(plan_possible=False)).ask is Ask.PLACE
 

@@ -170,7 +170,14 @@ class Snapshot:
         """What placement is asked for: another token, another question."""
         lost = "" if self.plan_possible or self.plan is None else self.plan.planned_at
         resumed = "resumed" if self.resumes else ""
-        return "/".join((self.inputs_hash, self.requested("replan") or "", lost, resumed))
+        replan = self.requested("replan") if self.newly_requested("replan") else ""
+        return "/".join((self.inputs_hash, replan or "", lost, resumed))
+
+    @property
+    def keeps_its_plan(self) -> bool:
+        """What runs is what is wanted and can go on: a re-plan that finds nothing better costs nothing."""
+        same = self.plan is not None and self.plan.inputs_hash == self.inputs_hash
+        return same and self.plan_possible and not self.resumes
 
     @property
     def resumes(self) -> bool:
