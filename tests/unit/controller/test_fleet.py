@@ -1,0 +1,76 @@
+"""Pools are made anew when the hardware changed, and only then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gemma_operator.controller.pool_status import read
+from unit.controller.builders import World, a_gd, an_accelerator_pool, an_l4
+from unit.planner.builders import a_pod
+
+
+def names(world):
+    return [pool.shape.id.name for pool in world.fleet.pools]
+
+
+def test_pools_are_of_the_nodes_as_they_were_when_the_hardware_changed_last():
+    world = World(an_l4())
+    assert names(world) == ["l4"]
+    world.nodes.append(an_l4("n2", pool="other"))
+    assert names(world) == ["l4"], "nobody said so yet"
+    world.fleet.hardware_changed()
+    assert names(world) == ["l4", "other"]
+
+
+def test_the_version_counts_how_often_pools_were_made():
+    world = World(an_l4())
+    assert world.fleet.version == 0
+    for _ in range(3):
+        assert world.fleet.pools
+    assert world.fleet.version == 1
+    world.fleet.hardware_changed()
+    assert world.fleet.version == 1, "not before somebody looks"
+    assert world.fleet.pools
+    assert world.fleet.version == 2
+
+
+def test_a_declared_pool_is_there_without_a_node():
+    world = World()
+    world.declared = [read(an_accelerator_pool())]
+    assert names(world) == ["h200"]
+
+
+def test_overlaps_are_those_of_the_hardware_as_it_changed_last():
+    world = World(an_l4(labels={"team": "a"}))
+    world.declared = [
+        read(an_accelerator_pool(name, accelerator="nvidia-l4", nodeSelector={"team": "a"}))
+        for name in ("first", "second")
+    ]
+    assert world.fleet.overlapping == {"second": ("first", "n1")}
+    world.nodes.clear()
+    assert world.fleet.overlapping == {"second": ("first", "n1")}
+    world.fleet.hardware_changed()
+    assert world.fleet.overlapping == {}
+
+
+def test_pods_are_those_of_this_moment():
+    world = World(an_l4())
+    assert world.fleet.pods == ()
+    world.pods.append(a_pod("n1"))
+    assert world.fleet.pods == (world.pods[0],)
+
+
+def test_a_plan_is_known_by_the_name_of_its_pool_whatever_became_of_its_shape():
+    world = World(an_l4(gpus=2))
+    world.ask(a_gd())
+    world.desk.step()
+    plan = world.answer(a_gd()).plan
+    assert world.fleet.knows(plan)
+    world.nodes[:] = [an_l4(gpus=1)]
+    world.fleet.hardware_changed()
+    assert world.fleet.knows(plan), "it lost a GPU"
+    for change in ({"name": "other"}, {"resource_name": "nvidia.com/mig-1g.10gb"}):
+        assert not world.fleet.knows(replace(plan, pool=replace(plan.pool, **change))), change
+    world.nodes.clear()
+    world.fleet.hardware_changed()
+    assert not world.fleet.knows(plan)
