@@ -69,19 +69,21 @@ def test_a_plan_that_stands_is_claimed_once():
     assert world.answer(OTHER).plan is not None
 
 
-def test_the_claim_of_an_unwritten_answer_counts_before_an_older_plan():
-    world = World(an_l4("n1"), an_l4("n2", pool="l4-b"))
+def test_an_unwritten_answer_is_the_claim_before_the_older_plan_and_not_after_it_stands():
+    world = World(an_l4("n2", pool="l4-b"))
     world.ask(CHAT)
     world.desk.step()
     old = world.answer(CHAT).plan
-    world.placed = [Placed(key(CHAT), old, 1, ())]
+    world.writes(CHAT)
+    world.node_joins(an_l4("n1", pool="l4-a"))
     again = world.ask(CHAT, plan=old, annotations={"gemma-operator.io/replan-requested-at": "now"})
     world.desk.step()
-    (claim,) = world.desk.claims()
-    assert claim.pool == world.answer(CHAT).plan.pool
-    world.placed = [Placed(key(CHAT), world.answer(CHAT).plan, 3, ())]
-    world.desk.looked_at(replace(again, plan=world.answer(CHAT).plan))
-    assert [claim.replicas for claim in world.desk.claims()] == [3]
+    new = world.answer(CHAT).plan
+    assert new.pool != old.pool
+    assert [claim.pool for claim in world.desk.claims()] == [new.pool]
+    world.placed = [Placed(key(CHAT), new, 3, ())]
+    world.desk.looked_at(replace(again, plan=new))
+    assert [(claim.pool, claim.replicas) for claim in world.desk.claims()] == [(new.pool, 3)]
 
 
 def test_who_asks_anew_claims_nothing_of_its_old_plan():
@@ -272,25 +274,18 @@ async def test_questions_and_changes_of_the_fleet_are_answered_while_it_runs():
     assert world.woken == [key(CHAT), key(CHAT)]
 
 
-async def test_a_claim_that_goes_wakes_who_waits():
+@pytest.mark.parametrize("how", ["gone", "asks no more"])
+async def test_a_claim_that_goes_wakes_who_waits(how):
     world = World(an_l4())
-    for obj in (CHAT, OTHER):
-        world.ask(obj)
-    world.desk.step()
     running = asyncio.create_task(world.desk.run())
-    world.desk.forget(key(CHAT))
-    await settled(lambda: world.answer(OTHER).plan is not None)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_withdrawn_answer_wakes_who_waits():
-    world = World(an_l4())
     asked = world.ask(CHAT)
     world.ask(OTHER)
-    world.desk.step()
-    running = asyncio.create_task(world.desk.run())
-    world.desk.looked_at(replace(asked, terminating=True))
+    await settled(lambda: world.answer(OTHER) is not None)
+    assert world.answer(OTHER).plan is None
+    if how == "gone":
+        world.desk.forget(key(CHAT))
+    else:
+        world.desk.looked_at(replace(asked, terminating=True))
     await settled(lambda: world.answer(OTHER).plan is not None)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
