@@ -8,6 +8,7 @@ and not when Prometheus asks: a scrape must cost the same in a cluster of any si
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from gemma_operator.controller.fleet import Fleet
@@ -16,6 +17,10 @@ from gemma_operator.metrics.pools import PoolView
 from gemma_operator.planner.placement import PlacedClaim, ledger_of
 from gemma_operator.planner.room import Ledger, Room
 from gemma_operator.planner.values import ReplicaDemand
+
+#: After a count so many times its own length is rested: 640 nodes, 5000 pods and 1000 placed deployments take
+#: 0.09 s, and pods that change all the time must not cost more than a fiftieth of a core.
+_REST = 50
 
 
 def views(
@@ -61,12 +66,15 @@ class PoolFigures:
         tell: Callable[[Iterable[PoolView]], None],
         leading: Callable[[], bool],
         debounce_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = fleet
         self._claims = claims
         self._tell = tell
         self._leading = leading
-        self._debounce_seconds = debounce_seconds
+        #: From a change to the count that it asks for.
+        self.pause_seconds = self._shortest_seconds = debounce_seconds
+        self._clock = clock
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -77,7 +85,12 @@ class PoolFigures:
         """Counts until cancelled."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(self._debounce_seconds)
+            await asyncio.sleep(self.pause_seconds)
             self._changed.clear()
             if self._leading():
-                self._tell(views(self._fleet.pools, pods=self._fleet.pods, claims=self._claims()))
+                self._count()
+
+    def _count(self) -> None:
+        began = self._clock()
+        self._tell(views(self._fleet.pools, pods=self._fleet.pods, claims=self._claims()))
+        self.pause_seconds = max(self._shortest_seconds, _REST * (self._clock() - began))

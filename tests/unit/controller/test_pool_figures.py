@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import astuple
+
+import pytest
 
 from gemma_operator.controller.pool_figures import PoolFigures, views
 from gemma_operator.planner.placement import PlacedClaim
@@ -63,7 +66,7 @@ def test_each_pool_has_its_own_claims():
 class Told:
     """Figures with everything around them at hand."""
 
-    def __init__(self, *nodes, leads=True):
+    def __init__(self, *nodes, leads=True, seconds_a_count=0.0):
         self.world = World(*nodes)
         self.heard = []
         self.leads = leads
@@ -73,6 +76,7 @@ class Told:
             tell=lambda views: self.heard.append(list(views)),
             leading=lambda: self.leads,
             debounce_seconds=0.001,
+            clock=lambda ticks=itertools.count(): next(ticks) * seconds_a_count,
         )
 
     async def runs_until(self, condition):
@@ -100,3 +104,11 @@ async def test_a_standby_counts_nothing_until_it_leads():
     told.leads = True
     told.figures.changed()
     await told.runs_until(lambda: told.heard)
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, 0.001), (0.09, 4.5)])
+async def test_counting_takes_at_most_a_fiftieth_of_a_core(took, pause):
+    told = Told(seconds_a_count=took)
+    told.figures.changed()
+    await told.runs_until(lambda: told.heard)
+    assert told.figures.pause_seconds == pytest.approx(pause)
