@@ -67,6 +67,7 @@ class Told:
     """Figures with everything around them at hand."""
 
     def __init__(self, *nodes, leads=True, seconds_a_count=0.0):
+        ticks = itertools.count()
         self.world = World(*nodes)
         self.heard = []
         self.leads = leads
@@ -76,7 +77,7 @@ class Told:
             tell=lambda views: self.heard.append(list(views)),
             leading=lambda: self.leads,
             debounce_seconds=0.001,
-            clock=lambda ticks=itertools.count(): next(ticks) * seconds_a_count,
+            clock=lambda: next(ticks) * seconds_a_count,
         )
 
     async def runs_until(self, condition):
