@@ -21,6 +21,7 @@ FAULTS = {
     "error-500": ("ProbeFailed", "answered with an error: HTTP 500"),
     "refused": ("ProbeFailed", "refused the connection"),
     "hanging": ("ProbeFailed", "did not answer in time"),
+    "wedged": ("ProbeFailed", "did not answer in time"),
     "unhealthy": ("NoEndpoints", "/health"),
 }
 
