@@ -10,13 +10,13 @@ One `Fitting` serves all candidates of a request: candidates on equal cards shar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint
 from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner import memory, weights
-from gemma_operator.planner.needs import ACCOUNTED, Needs, Overheads, Row
+from gemma_operator.planner.needs import ACCOUNTED, UTILIZATION, Needs, Overheads, Row
 from gemma_operator.planner.values import (
     Candidate,
     Code,
@@ -173,6 +173,8 @@ class Fitting:
         device = memory.device(shape, accelerator, self._engine, version=version)
         if device is None:
             return None
+        if given := dict(self._request.engine_overrides).get(UTILIZATION):
+            device = replace(device, utilization_percent=round(float(given) * 100))
         tier = versions.batch_tier(
             self._engine, version=version, accelerator=shape.accelerator, visible_mib=device.visible_mib
         )
@@ -243,6 +245,7 @@ class Fitting:
                 "concurrency": self._request.concurrency,
                 "kv_cache_precision": least.kv_precision.value,
                 "batched_tokens": least.batched_tokens,
+                "max_sequences": card.overheads[least.batched_tokens][-1][0],
             },
         )
 

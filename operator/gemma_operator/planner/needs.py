@@ -21,7 +21,11 @@ from gemma_operator.planner.vllm import kv_cache, overhead, versions
 EAGER: Final = "enforce-eager"
 NO_HYBRID: Final = "disable-hybrid-kv-cache-manager"
 BLOCK_SIZE: Final = "block-size"
-ACCOUNTED: Final = frozenset({EAGER, NO_HYBRID, BLOCK_SIZE})
+#: Flags that a plan owns: no GemmaDeployment may set them, the calculator takes them as they are given.
+BATCHED_TOKENS: Final = "max-num-batched-tokens"
+SEQUENCES: Final = "max-num-seqs"
+UTILIZATION: Final = "gpu-memory-utilization"
+ACCOUNTED: Final = frozenset({EAGER, NO_HYBRID, BLOCK_SIZE, BATCHED_TOKENS, SEQUENCES, UTILIZATION})
 
 #: By batch: (sequences, bytes of overhead), the first nearest to the engine's default.
 Overheads = Mapping[int, tuple[tuple[int, int], ...]]
@@ -67,6 +71,31 @@ class Needs:
                 for batch in batches:
                     yield self._row(candidate, context, precision, batch, block)
 
+    def row(
+        self,
+        candidate: Candidate,
+        shape: PoolShape,
+        *,
+        context_length: int,
+        kv_precision: KvPrecision,
+        batched_tokens: int,
+    ) -> Row:
+        """One combination, whatever order it stands in."""
+        block = self._block_size(shape, kv_precision)
+        return self._row(candidate, context_length, kv_precision, batched_tokens, block)
+
+    def overhead_terms(self, candidate: Candidate, *, batched_tokens: int, sequences: int) -> overhead.Terms:
+        """What the overhead of one combination is made of."""
+        return overhead.terms(
+            candidate.variant,
+            self._engine.overhead,
+            precision=candidate.precision,
+            tensor_parallel=candidate.tensor_parallel,
+            max_batched_tokens=batched_tokens,
+            max_sequences=sequences,
+            graphs_deducted=self._rules.graph_estimate_deducted and not self.eager,
+        )
+
     def batches(self, candidate: Candidate, tier: BatchTier) -> tuple[int, ...]:
         """The batches that are tried."""
         key = (candidate.variant.name, tier.batched_tokens)
@@ -74,7 +103,9 @@ class Needs:
         if found is None:
             request = self._request
             floor = steps.batch_floor(candidate.variant, request.modalities, request.concurrency)
-            found = self._batches[key] = steps.batched_tokens(tier.batched_tokens, floor)
+            given = self._flags.get(BATCHED_TOKENS)
+            steps_down = steps.batched_tokens(tier.batched_tokens, floor)
+            found = self._batches[key] = (int(given),) if given else steps_down
         return found
 
     def overheads(self, candidate: Candidate, tier: BatchTier) -> Overheads:
@@ -82,7 +113,9 @@ class Needs:
         key = (candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier)
         found = self._overheads.get(key)
         if found is None:
-            counts = steps.sequences(tier.sequences, self._request.concurrency)
+            given = self._flags.get(SEQUENCES)
+            steps_down = steps.sequences(tier.sequences, self._request.concurrency)
+            counts = (int(given),) if given else steps_down
             found = self._overheads[key] = {
                 batch: tuple((count, self._overhead(candidate, batch, count)) for count in counts)
                 for batch in self.batches(candidate, tier)
@@ -108,15 +141,8 @@ class Needs:
         return row
 
     def _overhead(self, candidate: Candidate, batch: int, sequences: int) -> int:
-        return overhead.overhead_bytes(
-            candidate.variant,
-            self._engine.overhead,
-            precision=candidate.precision,
-            tensor_parallel=candidate.tensor_parallel,
-            max_batched_tokens=batch,
-            max_sequences=sequences,
-            graphs_deducted=self._rules.graph_estimate_deducted and not self.eager,
-        )
+        terms = self.overhead_terms(candidate, batched_tokens=batch, sequences=sequences)
+        return terms.total_bytes
 
     def _kv_precisions(self, candidate: Candidate, shape: PoolShape) -> Iterator[KvPrecision]:
         """BF16 before FP8; FP8 unasked only where the card is known to be able."""

@@ -9,6 +9,8 @@ tests/data/reported-loads.csv.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from gemma_operator.catalog.records import Checkpoint, Variant
@@ -20,17 +22,40 @@ TOWERS: Final = "towers"
 GIB: Final = 1024**3
 
 
-def loaded_bytes(variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool) -> int:
-    """Bytes of weights on each GPU. `text_only` leaves the towers out (`--language-model-only`)."""
-    total = 0.0
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One line of the sum: parameters of one kind, what each takes, and among how many GPUs they are shared out."""
+
+    name: str
+    parameters: int
+    bytes_each: float
+    shares: int = 1
+
+    @property
+    def size_bytes(self) -> float:
+        """On each GPU."""
+        return self.parameters * self.bytes_each / self.shares
+
+
+def terms(
+    variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool
+) -> Iterator[Term]:
+    """What `loaded_bytes` adds up."""
     for module, parameters in variant.parameters.items():
         if text_only and module == TOWERS:
             continue
         shares = tensor_parallel if module in SHARED_OUT else 1
-        total += parameters * checkpoint.bytes_per_parameter.get(module, BF16_BYTES) / shares
-    copies = variant.key_as_value_parameters / min(tensor_parallel, variant.full.kv_heads)
-    total += copies * checkpoint.bytes_per_parameter.get("attention", BF16_BYTES)
-    return int(total) + _positions_bytes(variant)
+        yield Term(module, parameters, checkpoint.bytes_per_parameter.get(module, BF16_BYTES), shares)
+    copies = checkpoint.bytes_per_parameter.get("attention", BF16_BYTES)
+    shares = min(tensor_parallel, variant.full.kv_heads)
+    yield Term("keysCopiedAsValues", variant.key_as_value_parameters, copies, shares)
+    yield Term("positions", variant.max_context_tokens * variant.rope_dims, BF16_BYTES)
+
+
+def loaded_bytes(variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool) -> int:
+    """Bytes of weights on each GPU. `text_only` leaves the towers out (`--language-model-only`)."""
+    sum_of = terms(variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only)
+    return int(sum(term.size_bytes for term in sum_of))
 
 
 def disk_bytes(variant: Variant, checkpoint: Checkpoint) -> int:
@@ -43,8 +68,3 @@ def disk_bytes(variant: Variant, checkpoint: Checkpoint) -> int:
             for module, parameters in variant.parameters.items()
         )
     )
-
-
-def _positions_bytes(variant: Variant) -> int:
-    """Cosines and sines for every position of the model's own context, whatever is served of it."""
-    return int(variant.max_context_tokens * variant.rope_dims * BF16_BYTES)

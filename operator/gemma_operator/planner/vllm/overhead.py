@@ -9,12 +9,47 @@ catalog/engines.yaml, `overhead`; residuals: tests/unit/planner/test_overhead.py
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from gemma_operator.catalog.records import OverheadModel, Variant
 
 GIB: Final = 1024**3
 MIB: Final = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the sum is made of, GiB on each GPU; of `forward` and `sampler` the larger counts."""
+
+    base_gib: float
+    forward_gib: float
+    sampler_gib: float
+    graphs_gib: float
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum."""
+        return int((self.base_gib + max(self.forward_gib, self.sampler_gib) + self.graphs_gib) * GIB)
+
+
+def terms(
+    variant: Variant,
+    model: OverheadModel,
+    *,
+    precision: str,
+    tensor_parallel: int,
+    max_batched_tokens: int,
+    max_sequences: int,
+    graphs_deducted: bool,
+) -> Terms:
+    """The lines of `overhead_bytes`."""
+    return Terms(
+        base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
+        forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
+        sampler_gib=model.sampler_mib_per_sequence * max_sequences / 1024,
+        graphs_gib=_graphs_gib(model, tensor_parallel, max_sequences) if graphs_deducted else 0.0,
+    )
 
 
 def overhead_bytes(
@@ -28,11 +63,15 @@ def overhead_bytes(
     graphs_deducted: bool,
 ) -> int:
     """Bytes on each GPU, as an expectation; `band_bytes` is how far off it may be."""
-    base = model.base_gib if tensor_parallel == 1 else model.base_parallel_gib
-    forward = forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024
-    sampler = model.sampler_mib_per_sequence * max_sequences / 1024
-    graphs = _graphs_gib(model, tensor_parallel, max_sequences) if graphs_deducted else 0.0
-    return int((base + max(forward, sampler) + graphs) * GIB)
+    return terms(
+        variant,
+        model,
+        precision=precision,
+        tensor_parallel=tensor_parallel,
+        max_batched_tokens=max_batched_tokens,
+        max_sequences=max_sequences,
+        graphs_deducted=graphs_deducted,
+    ).total_bytes
 
 
 def band_bytes(model: OverheadModel) -> int:
