@@ -82,6 +82,19 @@ def operator(one_operator: Operator) -> Operator:
     return one_operator
 
 
+@pytest.fixture(scope="session")
+def new_team(installed: Sandbox) -> Iterator[Callable[[], Team]]:
+    """Makes fresh namespaces for fixtures that live longer than a test; given back at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def join() -> Team:
+            joined = Team(installed, f"t{uuid.uuid4().hex[:8]}")
+            stack.callback(joined.leave)
+            return joined
+
+        yield join
+
+
 @pytest.fixture
 def team(installed: Sandbox) -> Iterator[Team]:
     """A fresh namespace, given back at the end."""

@@ -12,11 +12,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from cluster.waiting import until
@@ -104,6 +104,20 @@ class Operator:
                 env=environment,
             )
 
+    def wait(self, *, within_seconds: float = 20) -> int:
+        """Until it ends by itself; the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout=within_seconds)
+
+    @property
+    def last_words(self) -> list[str]:
+        """Its log without what it says of itself at the start."""
+        return [line for line in self.log.splitlines() if "INFO    gemma-operator " not in line]
+
+    def metrics(self) -> str:
+        """What it tells Prometheus."""
+        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+
     def until_leading(self) -> None:
         """Until it holds the Lease, so until it may write."""
         until(lambda: ": leading" in self.log or not self.runs, what="the operator leads", within_seconds=30)
@@ -138,8 +152,3 @@ class Operator:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop(within_seconds=10)
         self.kill()
-
-
-def seconds_since(started: float) -> float:
-    """For figures that are printed, never asserted."""
-    return time.monotonic() - started

@@ -15,7 +15,9 @@ from cluster.audit import AuditLog, Write
 from cluster.waiting import until
 from gemma_operator.errors import ApiError, NotFound
 from gemma_operator.sandbox import fleet
+from gemma_operator.sandbox.plane import FAKE_NODE_ANNOTATION
 from gemma_operator.sandbox.session import Sandbox
+from gemma_operator.sandbox.simulator.instructions import PREFIX
 
 Object = dict[str, Any]
 
@@ -43,7 +45,7 @@ _NODEPOOL = "cloud.google.com/gke-nodepool"
 
 def a_deployment(name: str = "chat", *, annotations: Mapping[str, str] | None = None, **spec: Any) -> Object:
     """The smallest GemmaDeployment, unless said otherwise; its simulated engines start at once."""
-    told = {"annotations": {"sandbox.gemma-operator.io/startup-seconds": "0.1"}}
+    told = {"annotations": {f"{PREFIX}startup-seconds": "0.1"}}
     return {
         "apiVersion": "gemma-operator.io/v1alpha1",
         "kind": "GemmaDeployment",
@@ -86,9 +88,9 @@ class Team:
 
     # hardware
 
-    def pool(self, kind: str, *, nodes: int, first: int = 0) -> str:
+    def pool(self, kind: str, *, nodes: int, first: int = 0, suffix: str = "") -> str:
         """Nodes of the packaged fleet's pool `l4` or `h100` in a pool of our own; its name."""
-        name = f"{self.namespace}-{kind}"
+        name = f"{self.namespace}-{kind}{suffix}"
         like = copy.deepcopy(_POOLS[kind])
         like |= {"name": name, "labels": {**like["labels"], _NODEPOOL: name}}
         made = [fleet.node(like, first + index) for index in range(nodes)]
@@ -97,6 +99,28 @@ class Team:
         self._nodes += names
         until(lambda: all(self._usable(node) for node in names), what=f"the nodes {names} are usable")
         return name
+
+    def lose(self, name: str, *, collect_pods: bool = True) -> None:
+        """A machine goes, and with it what ran there."""
+        self.sandbox.delete_node(name, collect_pods=collect_pods)
+
+    def stop_kubelet(self, name: str) -> None:
+        """Nobody plays this node any more, and it was last heard of too long ago."""
+        self.client.merge(
+            f"/api/v1/nodes/{name}", {"metadata": {"annotations": {FAKE_NODE_ANNOTATION: None}}}
+        )
+        node = self.client.get(f"/api/v1/nodes/{name}")
+        conditions = [
+            {**said, "status": "False", "reason": "KubeletNotReady"} if said["type"] == "Ready" else said
+            for said in node["status"]["conditions"]
+        ]
+        self.client.merge(f"/api/v1/nodes/{name}/status", {"status": {"conditions": conditions}})
+
+    def start_kubelet(self, name: str) -> None:
+        """The node is played again."""
+        self.client.merge(
+            f"/api/v1/nodes/{name}", {"metadata": {"annotations": {FAKE_NODE_ANNOTATION: "fake"}}}
+        )
 
     def node(self, name: str) -> Object | None:
         """A node, or None."""
@@ -129,9 +153,23 @@ class Team:
         """A merge patch of the annotations; None takes one away."""
         return self.client.merge(self.path(kind, name), {"metadata": {"annotations": dict(annotations)}})
 
+    def tell(self, name: str, **orders: str | None) -> None:
+        """Tells the simulated engines of a deployment; None takes an order back."""
+        told = {f"{PREFIX}{order.replace('_', '-')}": value for order, value in orders.items()}
+        for pod in self.pods(name):
+            self.annotate(pod["metadata"]["name"], told, kind="Pod")
+
     def delete(self, kind: str, name: str) -> None:
         """Deletes one object; its dependants go in the background."""
         self.client.delete(f"{self.path(kind, name)}?propagationPolicy=Background")
+
+    def delete_namespace(self) -> None:
+        """All of it, as a team that leaves."""
+        self.client.delete(f"/api/v1/namespaces/{self.namespace}")
+
+    def find_namespace(self) -> Object | None:
+        """The namespace, or None."""
+        return self._get(f"/api/v1/namespaces/{self.namespace}")
 
     def kubectl(self, *words: str, text: str | None = None) -> str:
         """kubectl as an administrator, in our namespace."""
@@ -223,7 +261,8 @@ class Team:
         for name in self._pools:
             with contextlib.suppress(NotFound):
                 self.delete("AcceleratorPool", name)
-        self.client.delete(f"/api/v1/namespaces/{self.namespace}")
+        with contextlib.suppress(ApiError):  # it is going already
+            self.delete_namespace()
         for pod in self.client.items(self.path("Pod")):
             with contextlib.suppress(ApiError):
                 self.client.delete(self.path("Pod", pod["metadata"]["name"]), _AT_ONCE)

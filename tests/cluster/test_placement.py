@@ -1,0 +1,60 @@
+"""Many at once: what is claimed is claimed once, and nobody gets a pod that no node can hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from cluster.teams import a_deployment, condition, says
+from cluster.waiting import until
+
+pytestmark = pytest.mark.cluster
+
+_NAMES = [f"e4b-{number:02}" for number in range(20)]
+
+
+def _burst(team):
+    """Twenty deployments in one kubectl apply, on sixteen L4 and one node of eight H100 that nobody else uses."""
+    pools = [team.pool("l4", nodes=16), team.pool("h100", nodes=1)]
+    items = [a_deployment(name, hardware={"pools": pools}) for name in _NAMES]
+    burst = {"apiVersion": "v1", "kind": "List", "items": items}
+    team.kubectl("apply", "--server-side", "-f", "-", text=json.dumps(burst))
+    return pools
+
+
+def _all_are_ready(team):
+    found = team.all("GemmaDeployment")
+    return len(found) == len(_NAMES) and all(says("Ready", "True")(each) for each in found)
+
+
+def _check_spread(team, pools):
+    l4, h100 = pools
+    found = team.all("GemmaDeployment")
+    assert Counter(each["status"]["plan"]["pool"]["name"] for each in found) == {l4: 16, h100: 4}
+    pods = team.pods()
+    assert len(pods) == len(_NAMES)
+    assert Counter(pod["spec"]["nodeName"].rpartition("-")[0] for pod in pods) == {l4: 16, h100: 4}
+    for each in found:
+        assert condition(each, "Reconciling") == condition(each, "Stalled") == {}
+
+
+def test_twenty_at_once_take_sixteen_l4_and_four_h100_and_none_is_pending(team, operator):
+    pools = _burst(team)
+    until(lambda: _all_are_ready(team), what="all twenty are Ready", within_seconds=60)
+    _check_spread(team, pools)
+
+
+def test_an_operator_that_dies_in_the_middle_of_a_burst_is_followed_by_one_that_ends_it(
+    team, operator, figure
+):
+    pools = _burst(team)
+    until(lambda: team.all("Deployment"), what="the first was made")
+    operator.kill()
+    figure(f"the operator was killed after {len(team.all('Deployment'))} of {len(_NAMES)} Deployments")
+    operator.ensure_running()
+    until(lambda: _all_are_ready(team), what="all twenty are Ready", within_seconds=60)
+    _check_spread(team, pools)
+    created = [write for write in team.writes() if write.created and write.kind == "Deployment"]
+    assert len(created) == len(_NAMES), "nothing was made twice"
