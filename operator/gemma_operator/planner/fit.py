@@ -53,7 +53,7 @@ class _Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class _Card:
+class Card:
     """What a candidate meets: the device, what its weights leave, and the engine's defaults there."""
 
     device: memory.Device
@@ -63,9 +63,11 @@ class _Card:
 
     @property
     def room_bytes(self) -> int:
+        """Usable less weights."""
         return self.device.usable_bytes - self.weights_bytes
 
     def least_overhead_bytes(self, row: Row) -> int:
+        """With the fewest sequences that are tried."""
         return self.overheads[row.batched_tokens][-1][1]
 
 
@@ -89,8 +91,8 @@ class Fitting:
         self._catalog = catalog
         self._engine = catalog.engines[request.engine]
         self._rules = versions.rules(self._engine, request.engine_version)
-        self._band_bytes = overhead.band_bytes(self._engine.overhead)
-        self._needs = Needs(request, catalog)
+        self.band_bytes = overhead.band_bytes(self._engine.overhead)
+        self.needs = Needs(request, catalog)
         self._verdicts: dict[tuple[object, ...], _Found | _Refused] = {}
         self._devices: dict[tuple[object, ...], tuple[memory.Device, BatchTier] | None] = {}
         self._weights: dict[tuple[str, int], int] = {}
@@ -120,10 +122,10 @@ class Fitting:
         """Why the FP8 KV cache that the user insists on does not work there; None where it does."""
         if self._request.kv_cache_precision != KvPrecision.FP8.value:
             return None
-        return self._needs.fp8_refused(candidate, shape)
+        return self.needs.fp8_refused(candidate, shape)
 
     def _verdict(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Found | _Refused:
-        card = self._card(candidate, checkpoint, shape)
+        card = self.card(candidate, checkpoint, shape)
         if card is None:
             return _Refused(Code.UNKNOWN_MEMORY, {"accelerator": shape.accelerator})
         least = min(tried[-1][1] for tried in card.overheads.values())
@@ -136,23 +138,24 @@ class Fitting:
             else self._found(candidate, shape, card, step)
         )
 
-    def _step(self, candidate: Candidate, shape: PoolShape, card: _Card) -> _Step | None:
+    def _step(self, candidate: Candidate, shape: PoolShape, card: Card) -> _Step | None:
         """The first that fits outside the band, else the first that fits."""
         inside: _Step | None = None
         first: Row | None = None
-        for row in self._needs.rows(candidate, shape, card.tier):
+        for row in self.needs.rows(candidate, shape, card.tier):
             first = first or row
             spare = card.room_bytes - row.kv_bytes
             if card.least_overhead_bytes(row) > spare:
                 continue
             for sequences, overhead_bytes in card.overheads[row.batched_tokens]:
-                if overhead_bytes + self._band_bytes <= spare:
+                if overhead_bytes + self.band_bytes <= spare:
                     return _Step(row, first, sequences, overhead_bytes, tight=False)
                 if inside is None and overhead_bytes <= spare:
                     inside = _Step(row, first, sequences, overhead_bytes, tight=True)
         return inside
 
-    def _card(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Card | None:
+    def card(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> Card | None:
+        """What the candidate meets there; None where nothing tells the memory."""
         seen = _seen_of(shape)
         if seen not in self._devices:
             self._devices[seen] = self._device(shape)
@@ -160,11 +163,11 @@ class Fitting:
         if found is None:
             return None
         device, tier = found
-        return _Card(
+        return Card(
             device=device,
             weights_bytes=self._weights_bytes(candidate, checkpoint),
             tier=tier,
-            overheads=self._needs.overheads(candidate, tier),
+            overheads=self.needs.overheads(candidate, tier),
         )
 
     def _device(self, shape: PoolShape) -> tuple[memory.Device, BatchTier] | None:
@@ -192,7 +195,7 @@ class Fitting:
             )
         return found
 
-    def _found(self, candidate: Candidate, shape: PoolShape, card: _Card, step: _Step) -> _Found:
+    def _found(self, candidate: Candidate, shape: PoolShape, card: Card, step: _Step) -> _Found:
         row = step.row
         kv_cache_bytes = card.room_bytes - step.overhead_bytes
         held = kv_cache.held_by(
@@ -208,13 +211,13 @@ class Fitting:
                 utilization_percent=card.device.utilization_percent,
                 modality_limits=self._limits(candidate),
                 async_scheduling=True,
-                enforce_eager=self._needs.eager,
+                enforce_eager=self.needs.eager,
             ),
             memory=Memory(
                 weights_bytes=card.weights_bytes,
                 kv_cache_bytes=kv_cache_bytes,
                 overhead_bytes=step.overhead_bytes,
-                band_bytes=self._band_bytes,
+                band_bytes=self.band_bytes,
                 usable_bytes=card.device.usable_bytes,
             ),
             kv_tokens=held.tokens or 0,
@@ -230,9 +233,9 @@ class Fitting:
             if item in candidate.variant.modalities
         )
 
-    def _too_small(self, candidate: Candidate, shape: PoolShape, card: _Card) -> _Refused:
+    def _too_small(self, candidate: Candidate, shape: PoolShape, card: Card) -> _Refused:
         """The numbers of the settings that take least."""
-        rows = self._needs.rows(candidate, shape, card.tier)
+        rows = self.needs.rows(candidate, shape, card.tier)
         least = min(rows, key=lambda row: row.kv_bytes + card.least_overhead_bytes(row))
         overhead_bytes = card.least_overhead_bytes(least)
         return _Refused(
@@ -276,7 +279,7 @@ def _seen_of(shape: PoolShape) -> tuple[object, ...]:
     )
 
 
-def _sizes(card: _Card, overhead_bytes: int) -> dict[str, int | str]:
+def _sizes(card: Card, overhead_bytes: int) -> dict[str, int | str]:
     return {
         "weights_mib": card.weights_bytes // MIB,
         "usable_mib": card.device.usable_bytes // MIB,

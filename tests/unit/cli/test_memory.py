@@ -6,12 +6,26 @@ import pytest
 
 from gemma_operator.catalog.loader import packaged
 from gemma_operator.cli import main
+from gemma_operator.planner.vllm.kv_cache import capacity
+
+KEYS = {
+    "weightsMiB",
+    "kvCacheMiB",
+    "overheadMiB",
+    "bandMiB",
+    "totalMiB",
+    "fits",
+    "numBlocks",
+    "maxConcurrency",
+    "maxContextLength",
+}
+MIB = 1024**2
 
 
 @pytest.fixture
 def memory(capsys):
-    def run(variant, precision, accelerator, *more, output="json"):
-        words = ["memory", "--variant", variant, "--precision", precision, "--accelerator", accelerator]
+    def run(variant, precision, gpu, *more, output="json"):
+        words = ["memory", "--variant", variant, "--precision", precision, *(["--gpu", gpu] if gpu else [])]
         code = main([*words, "-o", output, *more])
         printed = capsys.readouterr()
         return code, json.loads(printed.out) if output == "json" and code != 2 else printed.out, printed.err
@@ -21,20 +35,69 @@ def memory(capsys):
 
 def test_what_fits_says_where_each_mib_goes(memory):
     code, found, _ = memory("31B", "bf16", "nvidia-h100-80gb")
-    sizes = found["memoryMiB"]
     card = packaged().accelerators["nvidia-h100-80gb"]
-    assert (code, found["fits"], found["tight"]) == (0, True, False)
-    assert sizes["usable"] == card.visible_mib * found["gpuMemoryUtilization"] // 100
-    assert sizes["weights"] + sizes["kvCache"] + sizes["overhead"] == sizes["total"]
-    assert 0 <= sizes["usable"] - sizes["total"] <= 2
+    assert (code, found["fits"]) == (0, "yes")
+    assert set(found) >= KEYS
+    assert found["usableMiB"] == card.visible_mib * found["gpuMemoryUtilization"] // 100
+    assert found["weightsMiB"] + found["kvCacheMiB"] + found["overheadMiB"] == found["totalMiB"]
+    assert 0 <= found["usableMiB"] - found["totalMiB"] <= 2
     assert found["kvCacheTokens"] >= found["contextLength"] == 32768
 
 
-def test_what_does_not_fit_says_why_in_gib(memory):
+def as_the_engine_plans(found, context):
+    return capacity(
+        "31B",
+        max_model_len=context,
+        max_num_batched_tokens=found["maxBatchedTokens"],
+        tensor_parallel_size=found["acceleratorsPerReplica"],
+        kv_cache_element_bytes=2 if found["kvCachePrecision"] == "BF16" else 1,
+        available_bytes=found["kvCacheMiB"] * MIB,
+    )
+
+
+@pytest.mark.parametrize("more", [(), ("--context", "8192", "--concurrency", "3"), ("--kv-bytes", "2")])
+def test_blocks_concurrency_and_the_longest_context_are_what_the_engine_makes_of_it(memory, more):
+    _, found, _ = memory("31B", "bf16", "nvidia-b200", *more)
+    held = as_the_engine_plans(found, found["contextLength"])
+    assert 0 <= found["numBlocks"] - held.num_blocks <= 1  # MiB are rounded down
+    assert found["maxConcurrency"] == pytest.approx(held.max_concurrency, abs=0.02)
+    longest = found["maxContextLength"]
+    assert found["contextLength"] <= longest <= 262144
+    assert as_the_engine_plans(found, longest).max_concurrency >= found["concurrency"]
+
+
+def test_one_token_more_than_the_longest_context_does_not_fit(memory):
+    given = ("--batched-tokens", "4096", "--sequences", "64", "--kv-bytes", "2")
+    _, found, _ = memory("31B", "bf16", "nvidia-h100-80gb", *given)
+    longest = found["maxContextLength"]
+    assert longest < 262144
+    assert memory("31B", "bf16", "nvidia-h100-80gb", *given, "--context", str(longest))[1]["fits"] == "tight"
+    code, more, _ = memory("31B", "bf16", "nvidia-h100-80gb", *given, "--context", str(longest + 1))
+    assert (code, more["fits"]) == (1, "no")
+
+
+def test_what_does_not_fit_says_why_in_gib_and_keeps_its_figures(memory):
     code, found, _ = memory("31B", "bf16", "nvidia-l4")
-    assert (code, found["fits"]) == (1, False)
+    assert (code, found["fits"], found["numBlocks"], found["maxContextLength"]) == (1, "no", 0, 0)
+    assert set(found) >= KEYS
     assert "GiB of weights" in found["reason"]
-    assert "does not fit: " in memory("31B", "bf16", "nvidia-l4", output="table")[1]
+    assert memory("31B", "bf16", "nvidia-l4", output="table")[1].split()[:2] == ["fits", "no"]
+
+
+def test_a_context_that_is_too_long_is_answered_with_the_longest_that_fits(memory):
+    code, found, _ = memory("12B", "bf16", "nvidia-l40s", "--context", "262144", "--concurrency", "8")
+    assert (code, found["fits"]) == (1, "no")
+    assert 8192 < found["maxContextLength"] < 262144
+
+
+def test_what_fits_only_inside_the_band_is_tight_and_exits_0(memory):
+    _, found, _ = memory("31B", "bf16", "nvidia-h100-80gb", "--sequences", "64", "--batched-tokens", "4096")
+    inside = str(found["maxContextLength"] - 1)
+    given = ("--sequences", "64", "--batched-tokens", "4096", "--kv-bytes", "2", "--context", inside)
+    code, tight, _ = memory("31B", "bf16", "nvidia-h100-80gb", *given)
+    assert (code, tight["fits"]) == (0, "tight")
+    spare = tight["usableMiB"] - tight["weightsMiB"] - tight["overheadMiB"] - tight["kvCacheNeededMiB"]
+    assert spare < tight["bandMiB"]
 
 
 def test_more_gpus_hold_more(memory):
@@ -45,22 +108,73 @@ def test_more_gpus_hold_more(memory):
 
 def test_context_and_concurrency_are_kept(memory):
     _, found, _ = memory("E4B", "bf16", "nvidia-l4", "--context", "8192", "--concurrency", "4")
-    assert found["contextLength"] == 8192
-    assert found["kvCacheTokens"] >= 4 * 8192
+    assert (found["contextLength"], found["concurrency"]) == (8192, 4)
+    assert found["maxConcurrency"] >= 4
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "key", "taken"),
+    [
+        ("--batched-tokens", "3000", "maxBatchedTokens", 3000),
+        ("--sequences", "7", "maxSequences", 7),
+        ("--utilization", "0.5", "gpuMemoryUtilization", 50),
+        ("--kv-bytes", "1", "kvCachePrecision", "FP8"),
+    ],
+)
+def test_a_given_setting_is_taken_as_it_is(memory, flag, value, key, taken):
+    _, found, _ = memory("E4B", "bf16", "nvidia-l40s", flag, value)
+    assert found[key] == taken
+    assert found["unverified"] == []
+
+
+def test_without_graphs_more_is_left(memory):
+    graphs, eager = (memory("E4B", "bf16", "nvidia-l4", *more)[1] for more in ((), ("--eager",)))
+    assert eager["overheadMiB"] < graphs["overheadMiB"]
+
+
+def test_text_alone_leaves_the_towers_out(memory):
+    both, text = (memory("31B", "bf16", "nvidia-b200", "--modalities", m)[1] for m in ("text,image", "text"))
+    assert 1000 < both["weightsMiB"] - text["weightsMiB"] < 1300
+
+
+def test_the_rules_are_those_of_the_version(memory):
+    old, new = (memory("31B", "bf16", "nvidia-b200", "--engine", v)[1] for v in ("0.19.1", "0.32"))
+    assert (old["gpuMemoryUtilization"], new["gpuMemoryUtilization"]) == (90, 92)
+    unknown = memory("31B", "bf16", "nvidia-b200", "--engine", "0.99")[1]
+    assert any("0.99" in note for note in unknown["unverified"])
 
 
 def test_an_unknown_gpu_needs_its_memory_and_is_unverified(memory):
     code, _, error = memory("12B", "w4a16", "nvidia-l5")
     assert code == 2
     assert "nearest: nvidia-l4" in error
-    code, found, _ = memory("12B", "w4a16", "nvidia-l5", "--memory-mib", "16311")
-    assert (code, found["unverified"]) == (0, ["a nvidia-l5 is planned from its memory alone"])
+    size = ("--gpu-memory-mib", "16311")
+    code, _, error = memory("12B", "w4a16", None, *size)
+    assert code == 2
+    assert "--compute-capability" in error
+    code, found, _ = memory("12B", "w4a16", None, *size, "--compute-capability", "12.0")
+    assert (code, len(found["unverified"])) == (0, 1)
+    assert "from its memory alone" in found["unverified"][0]
 
 
-def test_a_refused_card_says_why(memory):
+def test_an_unknown_checkpoint_is_reckoned_by_its_precision_and_unverified(memory):
+    _, known, _ = memory("31B", "fp8", "nvidia-h100-80gb")
+    code, found, _ = memory("31B", "fp8", "nvidia-h100-80gb", "--checkpoint", "me/mine-fp8")
+    assert (code, found["checkpoint"], found["weightsMiB"]) == (0, "me/mine-fp8", known["weightsMiB"])
+    assert "me/mine-fp8 is not in the catalog" in found["unverified"][0]
+
+
+def test_a_known_checkpoint_of_another_precision_is_bad_input(memory):
+    code, _, error = memory("31B", "fp8", "nvidia-h100-80gb", "--checkpoint", "google/gemma-4-31B-it")
+    assert code == 2
+    assert "is 31B bf16" in error
+
+
+def test_a_refused_card_says_why_and_keeps_its_figures(memory):
     code, found, _ = memory("E2B", "w4a16", "nvidia-t4")
-    assert code == 1
+    assert (code, found["fits"]) == (1, "no")
     assert "Turing" in found["reason"]
+    assert found["weightsMiB"] > 5000
 
 
 @pytest.mark.parametrize(
@@ -69,10 +183,14 @@ def test_a_refused_card_says_why(memory):
         (("--context", "1"), "spec.serving.contextLength"),
         (("--concurrency", "0"), "spec.serving.concurrency"),
         (("--modalities", "smell"), "spec.serving.modalities"),
-        (("--engine-version", "0.99"), "spec.serving.engine.version"),
+        (("--engine", "newest"), "--engine"),
+        (("--utilization", "1.2"), "--utilization"),
+        (("--sequences", "0"), "--sequences"),
+        (("--compute-capability", "nine"), "--compute-capability"),
+        (("--gpus", "3"), "--gpus"),
     ],
 )
-def test_what_a_deployment_may_not_ask_the_calculator_does_not_take(memory, more, says):
+def test_bad_input_exits_2_and_names_the_flag(memory, more, says):
     code, _, error = memory("31B", "bf16", "nvidia-l4", *more)
     assert code == 2
     assert says in error
@@ -80,6 +198,11 @@ def test_what_a_deployment_may_not_ask_the_calculator_does_not_take(memory, more
 
 def test_the_table_holds_the_same_figures(memory):
     _, found, _ = memory("E4B", "bf16", "nvidia-l4")
-    text = memory("E4B", "bf16", "nvidia-l4", output="table")[1]
-    for key, value in found["memoryMiB"].items():
-        assert [key, str(value)] in [line.split()[-2:] for line in text.splitlines()]
+    lines = [line.split() for line in memory("E4B", "bf16", "nvidia-l4", output="table")[1].splitlines()]
+    assert all([key, str(found[key])] in lines for key in KEYS)
+
+
+def test_explained_it_ends_at_the_verdict(memory):
+    text = memory("E4B", "bf16", "nvidia-l4", "--explain", output="table")[1]
+    assert "ON EACH GPU" in text
+    assert text.rstrip().endswith("the band: yes")

@@ -1,0 +1,264 @@
+"""The whole memory sum of one candidate, line by line, so that an SRE can check a plan by hand.
+
+The figures are the planner's own: this asks the same functions that decided and writes down their terms.
+Nothing is decided here. A candidate that was rejected is shown with the settings that take least, because
+those are the ones that came nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gemma_operator.catalog.records import AttentionLayers, Catalog
+from gemma_operator.planner import weights
+from gemma_operator.planner.fit import TEXT_ONLY, Card, Fitting
+from gemma_operator.planner.needs import Row
+from gemma_operator.planner.values import Candidate, Fit, Request
+from gemma_operator.planner.vllm import overhead
+from gemma_operator.planner.words import number
+
+MIB: Final = 1024**2
+GIB: Final = 1024**3
+YES, TIGHT, NO = "yes", "tight", "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step. `size_bytes` is on each GPU; None where the step is a count."""
+
+    section: str
+    label: str
+    size_bytes: int | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What one GPU of a replica holds with the settings shown, and what that amounts to."""
+
+    candidate: Candidate
+    row: Row
+    sequences: int
+    concurrency: int
+    utilization_percent: int
+    usable_bytes: int
+    weights_bytes: int
+    overhead_bytes: int
+    band_bytes: int
+    longest_context: int
+    lines: tuple[Line, ...]
+
+    @property
+    def available_bytes(self) -> int:
+        """What is left for the KV cache: the engine reserves all of it."""
+        return max(0, self.usable_bytes - self.weights_bytes - self.overhead_bytes)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that the engine's pool has."""
+        return self.available_bytes // self.row.layout.block_bytes
+
+    @property
+    def concurrency_held(self) -> float:
+        """Requests of the context length at once; the engine prints it as its maximum concurrency."""
+        return self.blocks / self.row.layout.blocks_per_request
+
+    @property
+    def fits(self) -> str:
+        """`yes` outside the band, `tight` inside it, else `no`."""
+        needed = self.weights_bytes + self.overhead_bytes + self.row.kv_bytes
+        if needed > self.usable_bytes:
+            return NO
+        return YES if needed + self.band_bytes <= self.usable_bytes else TIGHT
+
+
+def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: Catalog) -> Sum | None:
+    """The sum of a candidate; None where nothing tells its memory, or no checkpoint or pool is known."""
+    checkpoint, shape = candidate.checkpoint, candidate.shape
+    if checkpoint is None or shape is None:
+        return None
+    fitting = Fitting(request, catalog)
+    card = fitting.card(candidate, checkpoint, shape)
+    if card is None:
+        return None
+    row, sequences = _taken(fitting, candidate, fit) if fit else _least(fitting, candidate, card)
+    terms = fitting.needs.overhead_terms(candidate, batched_tokens=row.batched_tokens, sequences=sequences)
+    available = card.room_bytes - terms.total_bytes
+
+    def held(context_length: int) -> bool:
+        tried = fitting.needs.row(
+            candidate,
+            shape,
+            context_length=context_length,
+            kv_precision=row.kv_precision,
+            batched_tokens=row.batched_tokens,
+        )
+        return tried.kv_bytes <= available
+
+    found = Sum(
+        candidate=candidate,
+        row=row,
+        sequences=sequences,
+        concurrency=request.concurrency,
+        utilization_percent=card.device.utilization_percent,
+        usable_bytes=card.device.usable_bytes,
+        weights_bytes=card.weights_bytes,
+        overhead_bytes=terms.total_bytes,
+        band_bytes=fitting.band_bytes,
+        longest_context=_longest(held, candidate.variant.max_context_tokens),
+        lines=(),
+    )
+    lines = (
+        *_device_lines(candidate, card),
+        *_weights_lines(candidate, card, request),
+        *_overhead_lines(found, terms, card),
+        *_kv_lines(found),
+        *_verdict_lines(found),
+    )
+    return replace(found, lines=lines)
+
+
+def _taken(fitting: Fitting, candidate: Candidate, fit: Fit) -> tuple[Row, int]:
+    assert candidate.shape is not None
+    settings = fit.settings
+    row = fitting.needs.row(
+        candidate,
+        candidate.shape,
+        context_length=settings.context_length,
+        kv_precision=settings.kv_cache_precision,
+        batched_tokens=settings.max_batched_tokens,
+    )
+    return row, settings.max_sequences
+
+
+def _least(fitting: Fitting, candidate: Candidate, card: Card) -> tuple[Row, int]:
+    assert candidate.shape is not None
+    rows = fitting.needs.rows(candidate, candidate.shape, card.tier)
+    least = min(rows, key=lambda row: row.kv_bytes + card.least_overhead_bytes(row))
+    return least, card.overheads[least.batched_tokens][-1][0]
+
+
+def _longest(held: Callable[[int], bool], most: int) -> int:
+    """The longest context that is held, 0 where none is: what it takes only grows with its length."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if held(middle) else (low, middle - 1)
+    return low
+
+
+def _device_lines(candidate: Candidate, card: Card) -> Iterator[Line]:
+    shape, device = candidate.shape, card.device
+    assert shape is not None
+    if shape.device_memory_mib is not None:
+        yield Line(
+            "card", "as the driver reports it", shape.device_memory_mib * MIB, _mib(shape.device_memory_mib)
+        )
+    yield Line("card", "seen by the engine", device.visible_mib * MIB, _mib(device.visible_mib))
+    how = f"--gpu-memory-utilization {device.utilization_percent / 100:.2f}"
+    yield Line("card", "usable", device.usable_bytes, how)
+
+
+def _weights_lines(candidate: Candidate, card: Card, request: Request) -> Iterator[Line]:
+    checkpoint = candidate.checkpoint
+    assert checkpoint is not None
+    for term in weights.terms(
+        candidate.variant,
+        checkpoint,
+        tensor_parallel=candidate.tensor_parallel,
+        text_only=request.modalities <= TEXT_ONLY,
+    ):
+        if term.parameters:
+            shared = f" / {term.shares} GPUs" if term.shares > 1 else ""
+            how = f"{term.parameters:,} x {term.bytes_each:g} B{shared}"
+            yield Line("weights", term.name, int(term.size_bytes), how)
+    yield Line("weights", "weights", card.weights_bytes, checkpoint.repo)
+
+
+def _overhead_lines(found: Sum, terms: overhead.Terms, card: Card) -> Iterator[Line]:
+    gpus = found.candidate.tensor_parallel
+    base = "context and workspace" if gpus == 1 else f"context, workspace and buffers between {gpus} GPUs"
+    yield Line("overhead", "base", _gib(terms.base_gib), base)
+    batch = f"{number(found.row.batched_tokens)} batched tokens"
+    yield Line("overhead", "forward pass", _gib(terms.forward_gib), batch)
+    yield Line("overhead", "sampler", _gib(terms.sampler_gib), f"{number(found.sequences)} sequences")
+    yield Line(
+        "overhead", "CUDA graphs", _gib(terms.graphs_gib), "the engine's estimate, where it deducts one"
+    )
+    how = "base + the larger of forward pass and sampler + graphs"
+    yield Line("overhead", "overhead", found.overhead_bytes, how)
+
+
+def _kv_lines(found: Sum) -> Iterator[Line]:
+    row, layout = found.row, found.row.layout
+    variant, gpus = found.candidate.variant, found.candidate.tensor_parallel
+    each = row.kv_precision.element_bytes
+    for kind, layers in (("sliding", variant.sliding), ("full", variant.full)):
+        yield Line("KV cache", f"a token in a {kind} layer", *_token(layers, gpus, each))
+    how = f"{layout.groups} groups of layers, at least {layout.smallest_block_tokens} tokens a block"
+    yield Line("KV cache", "a block of the pool", layout.block_bytes, how)
+    blocks = f"{number(layout.blocks_per_request)} blocks"
+    yield Line(
+        "KV cache",
+        f"one request of {number(row.context_length)} tokens",
+        layout.blocks_per_request * layout.block_bytes,
+        f"{blocks}: {_blocks_by_kind(found)}",
+    )
+    spare = f" + {layout.spare_blocks} spare" if layout.spare_blocks else ""
+    needed = layout.blocks_needed(found.concurrency)
+    how = f"{number(needed)} blocks = {found.concurrency} x {blocks}{spare}"
+    yield Line("KV cache", "needed", row.kv_bytes, how)
+    yield Line("KV cache", "left", found.available_bytes, "usable - weights - overhead")
+    yield Line("KV cache", "blocks", None, f"{number(found.blocks)} = left / a block, rounded down")
+    held = f"{found.concurrency_held:.2f} = {number(found.blocks)} / {number(layout.blocks_per_request)}"
+    yield Line("KV cache", "requests held at once", None, held)
+    longest = f"{number(found.longest_context)} tokens x {found.concurrency}"
+    yield Line("KV cache", "longest context that fits", None, f"{longest} with these settings")
+
+
+def _blocks_by_kind(found: Sum) -> str:
+    """Which layers the blocks of one request are for."""
+    layout, variant = found.row.layout, found.candidate.variant
+    if layout.groups == 1:
+        return f"{layout.smallest_block_tokens} tokens of every layer in each"
+    gpus, each = found.candidate.tensor_parallel, found.row.kv_precision.element_bytes
+    group = min(variant.sliding.layers, variant.full.layers)
+    tokens = layout.block_bytes // group // _token(variant.full, gpus, each)[0]
+    full_groups, full_blocks = -(-variant.full.layers // group), -(-found.row.context_length // tokens)
+    sliding_groups = layout.groups - full_groups
+    sliding_blocks = (layout.blocks_per_request - full_groups * full_blocks) // sliding_groups
+    return (
+        f"full layers {full_groups} x {number(full_blocks)} of {tokens} tokens, sliding layers {sliding_groups} x "
+        f"{number(sliding_blocks)} (window, what is in flight, and one more)"
+    )
+
+
+def _token(layers: AttentionLayers, gpus: int, element_bytes: int) -> tuple[int, str]:
+    heads = max(1, layers.kv_heads // gpus)
+    how = (
+        f"{heads} heads x {layers.head_dim} x 2 (keys and values) x {element_bytes} B; {layers.layers} layers"
+    )
+    return heads * layers.head_dim * 2 * element_bytes, how
+
+
+def _verdict_lines(found: Sum) -> Iterator[Line]:
+    needed = found.weights_bytes + found.overhead_bytes + found.row.kv_bytes
+    yield Line("verdict", "needed", needed, "weights + overhead + needed KV cache")
+    yield Line("verdict", "band", found.band_bytes, "how far the estimate may be off")
+    spare = found.usable_bytes - needed
+    words = {
+        YES: "not less than the band: yes",
+        TIGHT: "less than the band: tight",
+        NO: "less than nothing: no",
+    }
+    yield Line("verdict", "to spare", spare, words[found.fits])
+
+
+def _mib(mib: int) -> str:
+    return f"{number(mib)} MiB"
+
+
+def _gib(gib: float) -> int:
+    return int(gib * GIB)
