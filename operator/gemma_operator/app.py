@@ -81,6 +81,7 @@ class Operator:
         self.queue: Queue[Key] = Queue(observer=self.metrics.controller)
         wake = Wake(
             look_at=self._look_at,
+            look_soon=self._look_soon,
             hardware_changed=self._hardware_changed,
             room_changed=self._room_changed,
             pool_touched=self._pool_touched,
@@ -226,6 +227,10 @@ class Operator:
     def _look_at(self, key: Key) -> None:
         self.queue.add(key)
         self._pool_figures.changed()  # a plan, a scale or a pod of it may be another one
+
+    def _look_soon(self, key: Key) -> None:
+        self.queue.add_after(key, self._settings.settle_seconds)
+        self._pool_figures.changed()
 
     def _hardware_changed(self) -> None:
         self._fleet.hardware_changed()

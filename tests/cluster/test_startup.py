@@ -11,6 +11,7 @@ import pytest
 from cluster.operating import Operator
 from cluster.teams import a_deployment, condition, says
 from cluster.waiting import until
+from gemma_operator.errors import Rejected
 
 pytestmark = pytest.mark.cluster
 
@@ -163,9 +164,8 @@ def _anything_goes(schema):
     [
         ({"serving": {"contextLength": 3}}, "contextLength"),
         ({"serving": {"contextLength": "many"}}, "contextLength"),
-        ({"replicas": -1}, "replicas"),
+        ({"suspend": "perhaps"}, "suspend"),
         ({"model": {"variants": ["70B"]}}, "variants"),
-        ({"unheard": 1}, "unheard"),
         ({"hardware": []}, "hardware"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -190,7 +190,10 @@ def test_a_spec_that_got_past_an_older_crd_is_a_condition(team, operator, relaxe
 
 
 def _takes(team, spec):
-    changed = team.client.merge(team.path("GemmaDeployment", "chat"), {"spec": spec})
+    try:
+        changed = team.client.merge(team.path("GemmaDeployment", "chat"), {"spec": spec})
+    except Rejected:
+        return False
     return all(
         changed["spec"].get(name) == value for name, value in spec.items() if not isinstance(value, dict)
     )

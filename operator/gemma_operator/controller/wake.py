@@ -17,17 +17,23 @@ from gemma_operator.hardware.records import NodeRecord
 
 
 class Wake:
-    """Hooks for the `on_change` of every table."""
+    """Hooks for the `on_change` of every table.
+
+    What a user wrote is looked at now. Children, pods and slices change many times while a replica starts:
+    those are looked at soon, so that one look, and one status, covers what came together.
+    """
 
     def __init__(
         self,
         *,
         look_at: Callable[[Key], None],
+        look_soon: Callable[[Key], None],
         hardware_changed: Callable[[], None],
         room_changed: Callable[[], None],
         pool_touched: Callable[[str], None],
     ) -> None:
         self._look_at = look_at
+        self._look_soon = look_soon
         self._hardware_changed = hardware_changed
         self._room_changed = room_changed
         self._pool_touched = pool_touched
@@ -46,7 +52,8 @@ class Wake:
             self._by_child.setdefault(child, set()).add(key)
         self._look_at(key)
         if change.new is None:
-            self._children_of(child)
+            for rival in self._by_child.get(child, ()):
+                self._look_at(rival)
 
     def pool(self, change: Change[Mapping[str, Any]]) -> None:
         """An AcceleratorPool came, changed or went. A new status of it (ours) is no other hardware."""
@@ -82,7 +89,7 @@ class Wake:
 
     def _children_of(self, child: Key) -> None:
         for key in self._by_child.get(child, ()):
-            self._look_at(key)
+            self._look_soon(key)
 
 
 def _declares_the_same(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:

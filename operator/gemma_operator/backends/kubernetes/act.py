@@ -129,6 +129,8 @@ class Act:
 
     async def act(self, decision: Decision, snapshot: Snapshot, *, now: datetime) -> Outcome:
         """Children first, so that the status never says more than what stands."""
+        if _makes_anew(decision, snapshot) and not await self._is_still_wanted(snapshot):
+            return Outcome()
         try:
             applied = [await self._apply(manifest, snapshot) for manifest in decision.apply]
         except (Forbidden, Rejected) as error:
@@ -143,6 +145,16 @@ class Act:
         for event in events:
             await self._post(event, snapshot, now=now)
         return Outcome(tuple(applied), tuple(deleted), written, len(events))
+
+    async def _is_still_wanted(self, snapshot: Snapshot) -> bool:
+        """Asked past the cache, which may not know yet that the object was deleted."""
+        key = snapshot.key
+        try:
+            found = await self._writer.read(names.DEPLOYMENT_KIND, namespace=key.namespace, name=key.name)
+        except NotFound:
+            return False
+        metadata = found["metadata"]
+        return metadata["uid"] == snapshot.uid and "deletionTimestamp" not in metadata
 
     async def _read(self, kind: str, snapshot: Snapshot) -> Child | None:
         name = names.child_name(snapshot.key.name)
@@ -205,6 +217,18 @@ class Act:
             if refusals.namespace_is_going(error):
                 return
             logger.warning("no Event for %s: %s", snapshot.key, error)
+
+
+def _makes_anew(decision: Decision, snapshot: Snapshot) -> bool:
+    """A child that stood lost its owner or went: by hand, or because its owner is being deleted.
+
+    With `--cascade=orphan` the collector takes our reference off first; whoever puts it back makes the
+    collector delete what was to stay.
+    """
+    known = {(child.kind, child.name): child for child in snapshot.children}
+    applied = [known.get((sent["kind"], sent["metadata"]["name"])) for sent in decision.apply]
+    went = None in applied and bool(snapshot.status.get("plan"))
+    return went or any(child is not None and not child.controller_uid for child in applied)
 
 
 def _event(event: Event, snapshot: Snapshot, *, now: datetime, instance: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What is said of a placed deployment: its conditions and the rest of its status. Pure.
 
 Said by state, never by time or count that changes at rest: the same state gives the same words, so that
-nothing is written when nothing changed. `Ready` is about the endpoint of this generation, `Healthy` about
-any proved replica behind it.
+nothing is written when nothing changed. Children that are pending are spoken of as applied: the status is
+written after them, and not at all where one of them fails. `Ready` is about the endpoint of this generation,
+`Healthy` about any proved replica behind it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import View
 from gemma_operator.planner.plan import to_status
 from gemma_operator.planner.values import Alternative
+from gemma_operator.probing.facts import counts_as_proved
 
 
 def was_ready(snapshot: Snapshot) -> bool:
@@ -38,7 +40,7 @@ def everything(view: View) -> tuple[Condition, ...]:
     said = [ready, _planned(view), _provisioned(view, found), _healthy(view, found)]
     if found is not None and found.final and ready.status != "True":
         said.append(conditions.stalled(found.reason, found.message))
-    elif ready.status != "True" or view.pending or view.health.outdated:
+    elif ready.status != "True" or view.health.outdated:
         said.append(conditions.reconciling(*_at_work(view, ready)))
     return tuple(said)
 
@@ -65,10 +67,8 @@ def _ready(view: View, found: Trouble | None) -> Condition:
         if counted.live:
             return conditions.not_ready(Reason.ROLLING_OUT, "the last replicas are being removed")
         return conditions.ready(Reason.IDLE_AT_ZERO, "replicas is 0: nothing runs and nothing is claimed")
-    if counted.outdated or view.pending:
-        return conditions.not_ready(
-            Reason.ROLLING_OUT if counted.outdated else Reason.STARTING_UP, _progress(view)
-        )
+    if counted.outdated:
+        return conditions.not_ready(Reason.ROLLING_OUT, _progress(view))
     if counted.missing == 0:
         return conditions.ready(
             Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
@@ -105,12 +105,10 @@ def _not_proved(view: View, found: Trouble | None) -> Condition:
 
 
 def _unseen(view: View) -> tuple[Reason, str]:
-    served = {
-        address.pod_uid for address in view.snapshot.served if address.ready and address.port == view.port
-    }
-    if any(replica.ready and replica.uid not in served for replica in view.health.current):
-        return Reason.NO_ENDPOINTS, f"a ready replica is not yet behind the Service at {view.url}"
-    return Reason.NOT_PROVED, "a ready replica has not generated a token for the operator yet"
+    facts = view.snapshot.facts
+    if any(replica.ready and not counts_as_proved(facts.get(replica.uid)) for replica in view.health.current):
+        return Reason.NOT_PROVED, "a ready replica has not generated a token for the operator yet"
+    return Reason.NO_ENDPOINTS, f"a proved replica is not yet behind the Service at {view.url}"
 
 
 def _progress(view: View) -> str:
@@ -132,9 +130,6 @@ def _planned(view: View) -> Condition:
 
 
 def _provisioned(view: View, found: Trouble | None) -> Condition:
-    if view.pending:
-        kinds = ", ".join(str(manifest["kind"]) for manifest in view.pending)
-        return conditions.not_provisioned(Reason.PROVISIONING, f"being made: {kinds}")
     if view.health.bound < view.wanted:
         if found is not None and found.reason is Reason.UNSCHEDULABLE:
             return conditions.not_provisioned(found.reason, found.message)

@@ -108,6 +108,31 @@ async def test_a_known_child_is_applied_by_its_uid_and_a_new_one_without():
     assert uids["Deployment"] == ""
 
 
+def the_deployment(**metadata):
+    return {"GemmaDeployment": {"metadata": {"uid": UID, **metadata}}}
+
+
+@pytest.mark.parametrize(
+    ("standing", "writes"),
+    [
+        ({}, False),
+        (the_deployment(uid="of a namesake"), False),
+        (the_deployment(deletionTimestamp="2026-11-25T09:00:00Z"), False),
+        (the_deployment(), True),
+    ],
+    ids=["gone", "a namesake", "on its way out", "there"],
+)
+@pytest.mark.parametrize("how", ["lost its owner", "went"])
+async def test_a_child_is_made_anew_only_for_an_object_that_still_stands(standing, writes, how):
+    service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
+    orphan = a_child(service, controller_uid="", controller_kind="", controller_name="")
+    children = (orphan,) if how == "lost its owner" else ()
+    snapshot = a_snapshot(children=children, status={"plan": {"variant": "31B"}})
+    server = Server(standing=standing)
+    await act(replace(DECISION, apply=(service,)), server=server, snapshot=snapshot)
+    assert ("apply" in server.verbs) is writes
+
+
 async def test_what_an_apply_cannot_mend_is_put_back_where_it_is_ours():
     service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
     refused = {"Service": Rejected('spec.ports[1].name: Duplicate value: "http"', status=422)}
