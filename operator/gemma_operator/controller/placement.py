@@ -128,7 +128,7 @@ class PlacementDesk:
         if answered is None:
             return
         question, plan = answered
-        if snapshot.plan is not None and snapshot.plan.planned_at >= plan.planned_at:
+        if snapshot.plan is not None and _stands(plan, snapshot.plan):
             del self._unwritten[key]
         elif not self._still_asks(question, snapshot):
             del self._unwritten[key]
@@ -214,7 +214,7 @@ class PlacementDesk:
         """What has a plan: as written, or as answered a moment ago. Who asks anew claims nothing of the old."""
         placed: dict[Key, Placed] = {each.key: each for each in self._placed()}
         for key, (question, plan) in self._unwritten.items():
-            if key not in placed or placed[key].plan.planned_at < plan.planned_at:
+            if key not in placed or not _stands(plan, placed[key].plan):
                 placed[key] = Placed(key, plan, question.replicas, question.request.node_selector)
         return [
             PlacedClaim(
@@ -261,3 +261,10 @@ class PlacementDesk:
         if not self._fleet.pools:
             return Reason.NO_POOLS, explain.no_pools()
         return Reason.NOTHING_FITS, explain.nothing_fits(verdict, question.request)
+
+
+def _stands(answered: Plan, written: Plan) -> bool:
+    """What was answered is written, or something newer is. Two plans of one second are told apart by what they say."""
+    if answered.planned_at != written.planned_at:
+        return written.planned_at > answered.planned_at
+    return (answered.inputs_hash, answered.pool) == (written.inputs_hash, written.pool)

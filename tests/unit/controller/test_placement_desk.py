@@ -69,8 +69,11 @@ def test_a_plan_that_stands_is_claimed_once():
     assert world.answer(OTHER).plan is not None
 
 
-def test_an_unwritten_answer_is_the_claim_before_the_older_plan_and_not_after_it_stands():
+@pytest.mark.parametrize("same_second", [False, True])
+def test_an_unwritten_answer_is_the_claim_before_the_older_plan_and_not_after_it_stands(same_second):
     world = World(an_l4("n2", pool="l4-b"))
+    if same_second:
+        world.desk._now_iso = lambda: "2026-11-25T09:00:00Z"
     world.ask(CHAT)
     world.desk.step()
     old = world.answer(CHAT).plan
@@ -80,6 +83,7 @@ def test_an_unwritten_answer_is_the_claim_before_the_older_plan_and_not_after_it
     world.desk.step()
     new = world.answer(CHAT).plan
     assert new.pool != old.pool
+    world.desk.looked_at(replace(again, plan=old))
     assert [claim.pool for claim in world.desk.claims()] == [new.pool]
     world.placed = [Placed(key(CHAT), new, 3, ())]
     world.desk.looked_at(replace(again, plan=new))
