@@ -56,5 +56,6 @@ def test_an_operator_that_dies_in_the_middle_of_a_burst_is_followed_by_one_that_
     operator.ensure_running()
     until(lambda: _all_are_ready(team), what="all twenty are Ready", within_seconds=60)
     _check_spread(team, pools)
-    created = [write for write in team.writes() if write.created and write.kind == "Deployment"]
-    assert len(created) == len(_NAMES), "nothing was made twice"
+    # what was in flight when it was killed was done, and its answer was never sent: the log holds no 201 of it
+    created = Counter((write.kind, write.name) for write in team.writes() if write.created)
+    assert max(created.values()) == 1, "nothing was made twice"
