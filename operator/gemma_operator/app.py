@@ -65,7 +65,10 @@ class Operator:
         self._settings = settings
         self._lease = (settings.namespace, settings.lease_name) if leader_election else None
         self._identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        self._catalog = load(*([Path(settings.catalog_dir)] if settings.catalog_dir else []))
+        self._catalog = load(
+            *([Path(settings.catalog_dir)] if settings.catalog_dir else []),
+            prices=Path(settings.price_file) if settings.price_file else None,
+        )
         self._engine = engine_named(settings.default_engine)
         self._schema_gaps: tuple[str, ...] = ()
 

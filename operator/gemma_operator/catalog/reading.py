@@ -39,6 +39,11 @@ class Entry:
         self._read.add(key)
         return self._raw.get(key) is not None
 
+    def is_text(self, key: str) -> bool:
+        """Whether the member is a string, where it may also be a mapping."""
+        self._read.add(key)
+        return isinstance(self._raw.get(key), str)
+
     def text(self, key: str, default: str | None = None) -> str:
         """A string; numbers must be quoted, since yaml reads 0.30 as 0.3."""
         value = self._get(key, default)

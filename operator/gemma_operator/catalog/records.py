@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+
+from gemma_operator.catalog.prices import NO_PRICES, Prices
+from gemma_operator.catalog.prices import Price as Price  # noqa: PLC0414 - records is where values are imported from
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +203,6 @@ class MachineType:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """What one node of a pool costs an hour."""
-
-    amount: Decimal
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
 class Catalog:
     """All that is known. Lists keep the order of the files: it is part of the order of choice."""
 
@@ -220,3 +214,4 @@ class Catalog:
     incompatibilities: tuple[Incompatibility, ...]
     #: Hash of every file that was read: part of the key under which verdicts are cached.
     digest: str
+    prices: Prices = NO_PRICES

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.hardware import declarations, gke, membership, selectors
+from gemma_operator.hardware import declarations, gke, membership, prices, selectors
 from gemma_operator.hardware.cards import UNKNOWN, Cards
 from gemma_operator.hardware.declarations import Declaration
 from gemma_operator.hardware.declared import DeclaredPool
@@ -55,7 +55,8 @@ def pools(
             by_resource[seat.device.resource].append(node)
     found = [_pool(id_, members, by_resource[id_.resource_name]) for id_, members in seats.items()]
     grown = declarations.with_growth(found, declared)
-    return tuple(sorted(grown, key=lambda pool: pool.shape.id.sort_key))
+    with_prices = (prices.priced(pool, catalog) for pool in grown)
+    return tuple(sorted(with_prices, key=lambda pool: pool.shape.id.sort_key))
 
 
 def filtered(found: Iterable[Pool], node_selector: Sequence[tuple[str, str]]) -> tuple[Pool, ...]:
