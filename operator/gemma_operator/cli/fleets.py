@@ -18,7 +18,7 @@ from gemma_operator.api import names
 from gemma_operator.api.parse import parse_pool
 from gemma_operator.catalog import loader
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.cli import cluster_objects, documents
+from gemma_operator.cli import documents
 from gemma_operator.errors import InvalidCatalog, InvalidSpec, UsageError
 from gemma_operator.hardware.declared import DeclaredPool, declared_pool
 from gemma_operator.hardware.nodes import node_record
@@ -69,9 +69,17 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_prices(parser: argparse.ArgumentParser) -> None:
+    """`--prices`."""
+    parser.add_argument("--prices", type=Path, metavar="FILE", help="price file (docs/cost.md)")
+
+
 def from_arguments(args: argparse.Namespace) -> Fleet:
     """The fleet that the arguments name."""
     if not args.nodes:
+        # aiohttp takes a tenth of a second to import: who plans from files need not wait for it
+        from gemma_operator.cli import cluster_objects  # noqa: PLC0415
+
         return of_objects(cluster_objects.read(args.context))
     return of_objects([obj for path in args.nodes for obj in documents.objects(path)])
 
@@ -79,7 +87,10 @@ def from_arguments(args: argparse.Namespace) -> Fleet:
 def catalog(args: argparse.Namespace) -> Catalog:
     """The packaged catalog with the user's files over it."""
     try:
-        return loader.load(*args.catalog) if args.catalog else loader.packaged()
+        prices = getattr(args, "prices", None)
+        return (
+            loader.load(*args.catalog or (), prices=prices) if args.catalog or prices else loader.packaged()
+        )
     except InvalidCatalog as error:
         raise UsageError(str(error)) from error
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from gemma_operator.cli import tables
+from gemma_operator.cli import sum_text, tables
 from gemma_operator.planner.choice import Choice
+from gemma_operator.planner.listing import Listed
 from gemma_operator.planner.plan import money
+from gemma_operator.planner.sums import Sum
 from gemma_operator.planner.values import Alternative, Plan
 
+_ALL_HEADER = ("CANDIDATE", "FITS", "NEEDS GiB", "OFFERS GiB", "CODE", "MESSAGE")
 _HEADER = ("VARIANT", "PRECISION", "POOL", "GPUS", "CODE", "MESSAGE")
 
 
@@ -24,11 +28,12 @@ class Answer:
     plan: Plan | None
     why_not: str
     alternatives: tuple[Alternative, ...]
+    candidates: tuple[Listed, ...]
     replicas: int
 
 
-def lines(key: tuple[str, str], answer: Answer) -> Iterator[str]:
-    """The plan line by line, then what was not taken."""
+def lines(key: tuple[str, str], answer: Answer, *, every: bool) -> Iterator[str]:
+    """The plan line by line, then what was not taken, or every candidate."""
     namespace, name = key
     if answer.plan is None:
         yield f"{namespace}/{name}: no plan: {answer.why_not}"
@@ -36,10 +41,34 @@ def lines(key: tuple[str, str], answer: Answer) -> Iterator[str]:
         yield f"{namespace}/{name}"
         rows = [[f"  {title}", text] for title, text in _lines(answer.plan, answer)]
         yield tables.text(rows[0], rows[1:])
-    if answer.alternatives:
+    if every and answer.candidates:
+        yield ""
+        yield tables.text(_ALL_HEADER, [_candidate_row(each) for each in answer.candidates])
+    elif answer.alternatives:
         yield ""
         yield "NOT TAKEN"
         yield tables.text(_HEADER, [_row(each) for each in answer.alternatives])
+
+
+def explained(one: Listed, total: Sum | None) -> Iterator[str]:
+    """One candidate: its verdict, then its whole sum."""
+    yield f"{one.name}: {one.fits}, {one.code}: {one.message}"
+    if total is not None:
+        yield ""
+        yield from sum_text.lines(total)
+
+
+def candidate_document(each: Listed) -> dict[str, Any]:
+    """One candidate for machines; what memory did not decide is left out."""
+    document = {
+        "candidate": each.name,
+        "fits": each.fits,
+        "needsMiB": each.needs_mib,
+        "offersMiB": each.offers_mib,
+        "code": each.code,
+        "message": each.message,
+    }
+    return {key: value for key, value in document.items() if value is not None}
 
 
 def _lines(plan: Plan, answer: Answer) -> Iterator[tuple[str, str]]:
@@ -95,6 +124,11 @@ def _room(answer: Answer) -> str:
     if best.room.after_scale_up > best.room.now and now < answer.replicas:
         text += f", {min(best.room.after_scale_up, answer.replicas)} after a scale-up"
     return text
+
+
+def _candidate_row(each: Listed) -> Sequence[str]:
+    sizes = (f"{mib / 1024:.1f}" if mib is not None else "-" for mib in (each.needs_mib, each.offers_mib))
+    return each.name, each.fits, *sizes, each.code, each.message
 
 
 def _row(alternative: Alternative) -> Sequence[str]:

@@ -27,7 +27,7 @@ def alternatives(choice: Choice, feasible: Feasible) -> tuple[Alternative, ...]:
     ranked = islice(choice.ranked(), LOOKED_AT)
     fitting = [each for each in ranked if each.lost_by]  # while waiting, the one that is waited for too
     others = _spread(fitting, kinds=(_served, _kind_of_fit))
-    rejected = _spread(_by_preference(feasible), kinds=(_pool_and_code, _precision_of, _kind_of_rejection))
+    rejected = _spread(by_preference(feasible), kinds=(_pool_and_code, _precision_of, _kind_of_rejection))
     shown = max(MOST // 2, MOST - len(rejected))
     said = [_fits(ranked, choice) for ranked in others[:shown]]
     said += [_rejected(rejection) for rejection in rejected]
@@ -49,8 +49,8 @@ def _spread(items: Sequence[T], *, kinds: Sequence[Callable[[T], Hashable]]) -> 
     return chosen
 
 
-def _by_preference(feasible: Feasible) -> list[Rejection]:
-    """In the order in which the user prefers variants and precisions; of one kind, the most GPUs first."""
+def by_preference(feasible: Feasible) -> list[Rejection]:
+    """What cannot serve, as the user prefers variants and precisions; of one kind, the most GPUs first."""
     order: dict[tuple[str, str], int] = {}
     for served in _preferences(feasible):
         order.setdefault(served, len(order))

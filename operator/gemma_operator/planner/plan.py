@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Final
 
 from gemma_operator.catalog.records import Catalog, Engine, Price
@@ -29,11 +29,11 @@ from gemma_operator.planner.values import (
     Settings,
 )
 from gemma_operator.planner.vllm.kv_cache import capacity
+from gemma_operator.planner.words import money
 
-__all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "to_annotation", "to_status"]
+__all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "money", "to_annotation", "to_status"]
 
 MIB: Final = 1024**2
-_SMALLEST_MONEY: Final = Decimal("0.000001")
 
 
 def from_choice(
@@ -207,13 +207,6 @@ def planned_memory(memory: Memory) -> PlannedMemory:
         band=memory.band_bytes // MIB,
         total=sum(shown),
     )
-
-
-def money(amount: Decimal) -> str:
-    """A decimal number without exponent, at most six places."""
-    rounded = amount.quantize(_SMALLEST_MONEY, rounding=ROUND_HALF_UP)
-    text = f"{rounded:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _is_of(status: Mapping[str, Any], fit: Fit) -> bool:

@@ -7,12 +7,14 @@ GPUs, ages): these texts stand in the status, and the status is not written at r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-from gemma_operator.planner.choice import Ranked
+from gemma_operator.planner.choice import Ranked, node_price_share
 from gemma_operator.planner.values import Candidate, Code, Fit, Rejection
 
 MAX_MESSAGE: Final = 256
+_SMALLEST_MONEY: Final = Decimal("0.000001")
 TIMES: Final = "\u00d7"
 _Details = Mapping[str, int | str]
 
@@ -45,7 +47,7 @@ def _order_words(other: Ranked, taken: Fit) -> str:
         "context": f"with {number(other.fit.settings.context_length)} tokens of context, "
         f"the plan has {number(taken.settings.context_length)}",
         "tight": "only inside the band of the estimate, the plan outside of it",
-        "price": f"{_devices(candidate)} {_more(candidate, best)} than {_devices(best)}",
+        "price": _costlier(other.fit, taken),
         "spot": "its nodes may be taken away at any time",
         "headroom": "it leaves less of each GPU to spare",
         "checkpoint": "its checkpoint comes later in the catalog",
@@ -54,10 +56,13 @@ def _order_words(other: Ranked, taken: Fit) -> str:
     return words.get(other.lost_by, "its pool comes later by name")
 
 
-def _more(candidate: Candidate, best: Candidate) -> str:
-    """Without a price for both, the number and size of the GPUs stand for it."""
-    priced = all(each.shape is not None and each.shape.node_price is not None for each in (candidate, best))
-    return "cost more" if priced else "are more GPU"
+def _costlier(other: Fit, taken: Fit) -> str:
+    """In money where both have a price that says so; else number and size of the GPUs stand for it."""
+    here, best = node_price_share(other), node_price_share(taken)
+    devices = _devices(other.candidate)
+    if here and best and here.currency == best.currency and here.amount > best.amount:
+        return f"{devices} cost {money(here.amount)} {here.currency} an hour, the plan {money(best.amount)}"
+    return f"{devices} are more GPU than {_devices(taken.candidate)}"
 
 
 def _weights_too_large(candidate: Candidate, details: _Details) -> str:
@@ -169,6 +174,13 @@ def load(context_length: int | None, concurrency: int) -> str:
 def gib(mib: int) -> str:
     """A size for people."""
     return f"{mib / 1024:.1f} GiB"
+
+
+def money(amount: Decimal) -> str:
+    """A decimal number without exponent, at most six places."""
+    rounded = amount.quantize(_SMALLEST_MONEY, rounding=ROUND_HALF_UP)
+    text = f"{rounded:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def number(value: int | str) -> str:

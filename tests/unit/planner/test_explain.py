@@ -233,7 +233,7 @@ def test_each_key_of_the_order_has_words_of_its_own():
 def test_money_is_only_spoken_of_where_both_have_a_price():
     request = a_request("E4B", **BF16)
     price = Price(Decimal(10), "USD")
-    for node_price, expected in ((price, "cost more than"), (None, "are more GPU than")):
+    for node_price, expected in ((price, "cost 10 USD an hour, the plan 5"), (None, "are more GPU than")):
         choice, found = chosen(request, a_pool(gpus=2, node_price=node_price))
         other = next(fit for fit in found.fits if fit is not choice.fit)
         assert expected in words.not_taken(Ranked(other, None, "price"), choice.fit)[1]
