@@ -64,6 +64,10 @@ class Reason(_Meant):
     # what is planned
     PLANNED = "Planned", "A plan was found and its capacity is claimed."
     REPLANNED = "Replanned", "The plan was made anew, because its inputs changed or it became impossible."
+    PREDICTION_OFF = (
+        "PredictionOff",
+        "An engine measured a KV cache further from the plan than its band; an Event, and words in Planned.",
+    )
     UPDATE_AVAILABLE = "UpdateAvailable", "A newer operator would render this differently; ask for a refresh."
     WAITING_FOR_CAPACITY = "WaitingForCapacity", "Shapes that fit are known, but none has room now."
     NOTHING_FITS = "NothingFits", "No known pool can hold any allowed candidate, however empty it is."

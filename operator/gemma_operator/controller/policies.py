@@ -6,18 +6,19 @@ speaks, the deployment has a plan and the plan's backend decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.api.parse import not_implemented_fields
-from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef, StatusFields
+from gemma_operator.backends.decision import Ask, Decision, ObjectRef, StatusFields
 from gemma_operator.backends.kubernetes import policies as kubernetes
 from gemma_operator.backends.kubernetes import speech
 from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
 from gemma_operator.backends.kubernetes.view import owner_of, view
+from gemma_operator.controller import events
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.plan import to_status
 from gemma_operator.probing.facts import Verdict, counts_as_proved, verdict
@@ -145,7 +146,7 @@ def decide(snapshot: Snapshot, *, now: datetime, engine: Engine) -> Decision:
         assert plan is not None, "unplaced lets nothing through without a plan"
         decision = kubernetes.decide(view(snapshot, plan, engine=engine), now=now)
     stamped = conditions.stamp(decision.conditions, generation=snapshot.generation)
-    return replace(decision, conditions=stamped, events=_events(snapshot, stamped))
+    return replace(decision, conditions=stamped, events=events.of(snapshot, stamped, decision.status))
 
 
 def _not_planned(answer: Placement) -> Condition:
@@ -218,19 +219,3 @@ def _said_before(snapshot: Snapshot, *, but: str) -> tuple[Condition, ...]:
 
 _TYPES = {kind.value: kind for kind in conditions.ConditionType}
 _REASONS = {reason.value: reason for reason in Reason}
-
-
-def _events(snapshot: Snapshot, said: tuple[Condition, ...]) -> tuple[Event, ...]:
-    """One Event when Ready or its reason's kind changes; a status that is only completed gives none."""
-    ready = next((condition for condition in said if condition.type == "Ready"), None)
-    said_before = snapshot.status.get("conditions", ())
-    before: Mapping[str, str] = next((c for c in said_before if c.get("type") == "Ready"), {})
-    if ready is None or (ready.status == before.get("status") and ready.reason == before.get("reason")):
-        return ()
-    kind = "Normal" if ready.status == "True" or ready.reason in _CALM else "Warning"
-    return (Event(type=kind, reason=str(ready.reason), message=ready.message),)
-
-
-_CALM = frozenset(
-    {Reason.STARTING_UP, Reason.ROLLING_OUT, Reason.PROVISIONING, Reason.NOT_PROVED, Reason.NO_ENDPOINTS}
-)

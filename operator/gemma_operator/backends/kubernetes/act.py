@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from gemma_operator.api import names
@@ -141,9 +141,9 @@ class Act:
             raise
         deleted = [await self._delete(ref, snapshot) for ref in decision.delete]
         written = await self._write_status(decision, snapshot, now=now)
-        events = decision.events[:1] if written else ()
-        for event in events:
-            await self._post(event, snapshot, now=now)
+        events = decision.events if written else ()
+        for place, event in enumerate(events):  # an Event is named by its time
+            await self._post(event, snapshot, now=now + timedelta(microseconds=place))
         return Outcome(tuple(applied), tuple(deleted), written, len(events))
 
     async def _is_still_wanted(self, snapshot: Snapshot) -> bool:

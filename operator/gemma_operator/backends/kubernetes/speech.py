@@ -18,6 +18,7 @@ from gemma_operator.backends.kubernetes.failures import Trouble, trouble
 from gemma_operator.backends.kubernetes.health import is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import View
+from gemma_operator.planner import prediction
 from gemma_operator.planner.plan import to_status
 from gemma_operator.planner.values import Alternative
 from gemma_operator.probing.facts import counts_as_proved
@@ -123,9 +124,10 @@ def _progress(view: View) -> str:
 def _planned(view: View) -> Condition:
     plan = view.plan
     devices = "GPU" if plan.accelerators_per_replica == 1 else "GPUs"
+    apart = prediction.off(plan, _measured(view))
     return conditions.planned(
         f"{plan.variant} {plan.precision} on {plan.accelerators_per_replica} {plan.accelerator} {devices} a replica, "
-        f"pool {plan.pool.source.value}/{plan.pool.name}"
+        f"pool {plan.pool.source.value}/{plan.pool.name}{f'; {apart}' if apart else ''}"
     )
 
 

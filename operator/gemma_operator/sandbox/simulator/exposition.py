@@ -19,13 +19,16 @@ _BLOCK_SIZE = 16  # tokens; the template's block_size
 class Exposition:
     """The metrics of one server: named numbers that are added to, set, observed, and rendered in order."""
 
-    def __init__(self, *, model: str, kv_cache_tokens: int, max_model_len: int) -> None:
+    def __init__(
+        self, *, model: str, kv_cache_tokens: int, max_model_len: int, shows_size: bool = True
+    ) -> None:
         self.kv_cache_tokens = -(-kv_cache_tokens // _BLOCK_SIZE) * _BLOCK_SIZE
         filled = {
             "@MODEL@": _escaped(model),
-            "@KV_CACHE_TOKENS@": str(self.kv_cache_tokens),
+            # the engine's own word where it does not know; a size that nobody measured would be held against a plan
+            "@KV_CACHE_TOKENS@": str(self.kv_cache_tokens) if shows_size else "None",
             "@NUM_GPU_BLOCKS@": str(self.kv_cache_tokens // _BLOCK_SIZE),
-            "@MAX_CONCURRENCY@": str(self.kv_cache_tokens / max_model_len),
+            "@MAX_CONCURRENCY@": str(self.kv_cache_tokens / max_model_len) if shows_size else "None",
         }
         self._held_tokens = 0
         self._values: dict[str, float] = {}

@@ -6,7 +6,7 @@ Annotations are read again at every change of the pod, so a fault can be switche
 |---|---|---|
 | `startup-seconds` | 1 | from container start to the first 200 of /health |
 | `token-seconds` | 0 | time for each generated token |
-| `kv-cache-tokens` | 4 * --max-model-len | size of the KV cache that /metrics shows |
+| `kv-cache-tokens` | 4 * --max-model-len | size of the KV cache; /metrics tells it only where it is given |
 | `fault` | none | one of `Fault` |
 | `memory-needed-gib`, `memory-available-gib` | 6.11, 5.17 | figures of a memory refusal |
 | `memory-estimated-length` | by their ratio | the context that the refusal says would fit |

@@ -37,6 +37,7 @@ class ModelServer:
             model=self.names[0],
             kv_cache_tokens=orders.kv_cache_tokens or 4 * arguments.max_model_len,
             max_model_len=arguments.max_model_len,
+            shows_size=orders.kv_cache_tokens is not None,
         )
 
     @property

@@ -301,9 +301,7 @@ async def test_an_object_that_went_needs_no_status():
     assert not outcome.status_written
 
 
-SPOKEN = replace(
-    DECISION, apply=(), events=(Event("Normal", "Serving", "m" * 2000), Event("Normal", "More", ""))
-)
+SPOKEN = replace(DECISION, apply=(), events=(Event("Normal", "Serving", "m" * 2000),))
 
 
 async def test_a_change_of_state_gives_one_event():
@@ -322,6 +320,15 @@ async def test_a_change_of_state_gives_one_event():
     assert (event["reason"], event["type"], event["reportingInstance"]) == ("Serving", "Normal", "test")
     assert len(event["note"]) == 1024
     assert event["eventTime"] == "2026-11-25T09:00:00.000000Z"
+
+
+async def test_changes_of_two_kinds_give_an_event_each():
+    server = Server()
+    both = replace(SPOKEN, events=(*SPOKEN.events, Event("Warning", "PredictionOff", "less")))
+    await act(both, server=server)
+    events = [call[1] for call in server.calls if call[0] == "event"]
+    assert [event["reason"] for event in events] == ["Serving", "PredictionOff"]
+    assert len({event["metadata"]["name"] for event in events}) == 2
 
 
 async def test_no_event_without_a_change_of_status():
