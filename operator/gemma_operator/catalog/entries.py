@@ -19,7 +19,6 @@ from gemma_operator.catalog.records import (
     Engine,
     EngineVersionRules,
     HostDemand,
-    Incompatibility,
     MachineType,
     OverheadModel,
     Variant,
@@ -115,7 +114,6 @@ def engine(name: str, entry: Entry) -> Engine:
         block_size=entry.integer("blockSize"),
         block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
         items_per_prompt=entry.integer("itemsPerPrompt"),
-        minimum_driver_major=entry.integer("minimumDriverMajor"),
         replica=_inner(entry.entry("replica"), _host_demand),
     )
 
@@ -172,24 +170,6 @@ def _host_demand(entry: Entry) -> HostDemand:
         memory_mib=entry.integer("memoryMib"),
         memory_mib_per_accelerator=entry.integer("memoryMibPerAccelerator"),
         ephemeral_mib=entry.integer("ephemeralMib"),
-    )
-
-
-def incompatibility(name: str, entry: Entry) -> Incompatibility:
-    """A known-bad combination."""
-    return Incompatibility(
-        name=name,
-        variants=frozenset(entry.texts("variants")) if entry.has("variants") else None,
-        precisions=frozenset(entry.texts("precisions")) if entry.has("precisions") else None,
-        accelerators=frozenset(entry.texts("accelerators")) if entry.has("accelerators") else None,
-        below_compute_capability=(
-            entry.capability("belowComputeCapability") if entry.has("belowComputeCapability") else None
-        ),
-        kv_cache_precision=entry.text("kvCachePrecision") if entry.has("kvCachePrecision") else None,
-        below_engine_version=entry.text("belowEngineVersion") if entry.has("belowEngineVersion") else None,
-        tensor_parallel=frozenset(entry.integers("tensorParallel")) if entry.has("tensorParallel") else None,
-        message=entry.text("message"),
-        source=entry.text("source"),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from gemma_operator.catalog import entries
+from gemma_operator.catalog import entries, incompatibilities
 from gemma_operator.catalog import prices as price_files
 from gemma_operator.catalog.reading import Entry
 from gemma_operator.catalog.records import Catalog
@@ -59,7 +59,7 @@ def load(*directories: Path, prices: Path | None = None) -> Catalog:
         accelerators=_entries(raw["accelerators"], entries.accelerator),
         machine_types=_entries(raw["machine_types"], entries.machine_type),
         engines=_entries(raw["engines"], entries.engine),
-        incompatibilities=tuple(_entries(raw["compatibility"], entries.incompatibility).values()),
+        incompatibilities=tuple(_entries(raw["compatibility"], incompatibilities.incompatibility).values()),
         digest=digest.hexdigest()[:16],
         prices=known,
     )

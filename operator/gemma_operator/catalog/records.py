@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gemma_operator.catalog.incompatibilities import Incompatibility
 from gemma_operator.catalog.prices import NO_PRICES, Prices
 from gemma_operator.catalog.prices import Price as Price  # noqa: PLC0414 - records is where values are imported from
 
@@ -171,24 +172,7 @@ class Engine:
     block_sizes: tuple[BlockSizeRule, ...]
     #: Items of a served modality in one prompt.
     items_per_prompt: int
-    minimum_driver_major: int
     replica: HostDemand
-
-
-@dataclass(frozen=True, slots=True)
-class Incompatibility:
-    """A known-bad combination: every given member must match; an absent one matches everything."""
-
-    name: str
-    variants: frozenset[str] | None
-    precisions: frozenset[str] | None
-    accelerators: frozenset[str] | None
-    below_compute_capability: tuple[int, int] | None
-    kv_cache_precision: str | None
-    below_engine_version: str | None
-    tensor_parallel: frozenset[int] | None
-    message: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)

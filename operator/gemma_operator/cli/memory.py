@@ -20,7 +20,7 @@ from gemma_operator.hardware.records import PoolShape
 from gemma_operator.planner import explain, needs, sums, words
 from gemma_operator.planner.feasible import feasible, nearest_accelerators
 from gemma_operator.planner.sums import Sum
-from gemma_operator.planner.values import Candidate, Fit, KvPrecision, Rejection, Request
+from gemma_operator.planner.values import NO_IMAGE, Candidate, Fit, KvPrecision, Rejection, Request
 from gemma_operator.planner.vllm import versions
 
 NAME = "memory"
@@ -166,6 +166,8 @@ def _request(args: argparse.Namespace, catalog: Catalog) -> Request:
         request,
         engine_version=_version(args.engine, catalog.engines[request.engine].default_version),
         engine_overrides=tuple(sorted(_given(args).items())),
+        # Whether a version's published image starts is not what a calculator is asked.
+        features=frozenset({NO_IMAGE}),
     )
 
 

@@ -23,6 +23,7 @@ _KV_DTYPES: Final = {KvPrecision.BF16: "auto", KvPrecision.FP8: "fp8"}
 #: User's flags that change what fits; the planner reckons with them or marks the plan unverified.
 _ACCOUNTED: Final = frozenset(
     {
+        "attention-backend",  # this one and the two of the KV connector: compatibility.yaml speaks of them
         "block-size",
         "compilation-config",
         "cpu-offload-gb",
@@ -30,6 +31,8 @@ _ACCOUNTED: Final = frozenset(
         "disable-hybrid-kv-cache-manager",
         "enable-expert-parallel",
         "enforce-eager",
+        "kv-offloading-size",
+        "kv-transfer-config",
         "max-cudagraph-capture-size",
         "mm-processor-kwargs",
         "optimization-level",

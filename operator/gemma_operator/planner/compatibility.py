@@ -1,21 +1,29 @@
-"""Whether a combination is known to be bad: the catalog's entries, matched.
+"""Whether a combination is known to be bad, or less than it looks: the catalog's entries, matched.
 
-A card of unknown compute capability matches no entry that asks for one: it is planned and marked unverified
-instead.
+A card of unknown compute capability, driver or architecture matches no entry that asks for one: it is planned
+and marked unverified instead. Kept out: the entries themselves (compatibility.yaml), and what follows from a
+match (`feasible` rejects, `fit` marks, `needs` reckons).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Final
 
-from gemma_operator.catalog.records import Incompatibility
+from gemma_operator.catalog.incompatibilities import Capabilities, Effect, Incompatibility, Versions
+from gemma_operator.catalog.records import Catalog
+from gemma_operator.hardware.records import PoolShape
+from gemma_operator.planner.values import DRAFTING, OWN_IMAGE, Candidate, KvPrecision, Request
 from gemma_operator.planner.vllm import versions
+
+_NOT: Final = "!"
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """What is put together. `kv_cache_precision` is None where it is still open."""
+    """What is put together. What is still open or not known is None or empty."""
 
     variant: str
     precision: str
@@ -24,27 +32,171 @@ class Combination:
     engine_version: str
     tensor_parallel: int
     kv_cache_precision: str | None = None
+    repository: str = ""
+    driver_major: int | None = None
+    architecture: str = ""
+    sharing: str = "none"
+    modalities: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
+    #: Features that the user wrote.
+    named_features: frozenset[str] = frozenset()
+    #: The user's own flags.
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 def known_bad(entries: Iterable[Incompatibility], asked: Combination) -> Incompatibility | None:
-    """The first entry that matches; entries about the KV cache only once its precision is named."""
-    return next((entry for entry in entries if _matches(entry, asked)), None)
+    """The first entry that refuses; entries about the KV cache only once its precision is named."""
+    return next(matching(entries, asked, Effect.REFUSE), None)
+
+
+def matching(
+    entries: Iterable[Incompatibility], asked: Combination, effect: Effect
+) -> Iterator[Incompatibility]:
+    """Every entry of one effect that matches."""
+    return (entry for entry in entries if entry.effect is effect and _matches(entry, asked))
 
 
 def of_version(entries: Iterable[Incompatibility], version: str) -> tuple[Incompatibility, ...]:
     """The entries that can match at all with that engine: one request has one version."""
-    return tuple(entry for entry in entries if _below_version(entry, version))
+    return tuple(entry for entry in entries if _version_holds(entry.versions, version))
+
+
+class Compatibility:
+    """The entries that can concern one request; verdicts are kept."""
+
+    def __init__(self, request: Request, catalog: Catalog) -> None:
+        self._request = request
+        self._flags = dict(request.engine_overrides)
+        self._features = request.features | (frozenset({OWN_IMAGE}) if request.engine_image else frozenset())
+        self._drafting = self._features | {DRAFTING}
+        self._entries = tuple(
+            entry
+            for entry in of_version(catalog.incompatibilities, request.engine_version)
+            if entry.modalities <= request.modalities
+            and entry.features <= self._drafting
+            and entry.named_features <= request.named_features
+            and _flags_hold(entry.flags, self._flags)
+        )
+        self._found: dict[tuple[object, ...], tuple[Incompatibility, ...]] = {}
+
+    @property
+    def hybrid_kv_cache(self) -> bool:
+        """False where an entry that the request itself matches (flags and version) turns the manager off."""
+        return all(entry.hybrid_kv_cache for entry in self._entries)
+
+    def refusal(
+        self,
+        candidate: Candidate,
+        shape: PoolShape,
+        *,
+        kv_precision: KvPrecision | None = None,
+        drafting: bool = False,
+    ) -> str | None:
+        """Why the candidate cannot serve like that, in words."""
+        found = self._matching(candidate, shape, kv_precision, drafting)
+        return next((entry.told for entry in found if entry.effect is Effect.REFUSE), None)
+
+    def warnings(
+        self, candidate: Candidate, shape: PoolShape, kv_precision: KvPrecision, *, drafting: bool = False
+    ) -> tuple[str, ...]:
+        """What marks the plan unverified."""
+        found = self._matching(candidate, shape, kv_precision, drafting)
+        return tuple(entry.told for entry in found if entry.effect is Effect.WARN)
+
+    def limits(
+        self, candidate: Candidate, shape: PoolShape, kv_precision: KvPrecision, *, drafting: bool = False
+    ) -> tuple[str, ...]:
+        """What works, but less than one might think."""
+        found = self._matching(candidate, shape, kv_precision, drafting)
+        return tuple(entry.told for entry in found if entry.effect is Effect.LIMIT)
+
+    def _matching(
+        self, candidate: Candidate, shape: PoolShape, kv_precision: KvPrecision | None, drafting: bool
+    ) -> tuple[Incompatibility, ...]:
+        asked = Combination(
+            variant=candidate.variant.name,
+            precision=candidate.precision,
+            accelerator=shape.accelerator,
+            compute_capability=shape.compute_capability,
+            engine_version=self._request.engine_version,
+            tensor_parallel=candidate.tensor_parallel,
+            kv_cache_precision=None if kv_precision is None else kv_precision.value,
+            repository=candidate.checkpoint.repo if candidate.checkpoint else "",
+            driver_major=shape.driver_major,
+            architecture=shape.arch,
+            sharing=shape.sharing.value,
+            modalities=self._request.modalities,
+            features=self._drafting if drafting else self._features,
+            named_features=self._request.named_features,
+            flags=self._flags,
+        )
+        return tuple(entry for entry in self._of_shape(asked) if _candidate_holds(entry, asked))
+
+    def _of_shape(self, asked: Combination) -> tuple[Incompatibility, ...]:
+        facts = (
+            asked.accelerator,
+            asked.compute_capability,
+            asked.driver_major,
+            asked.architecture,
+            asked.sharing,
+        )
+        found = self._found.get(facts)
+        if found is None:
+            found = self._found[facts] = tuple(entry for entry in self._entries if _shape_holds(entry, asked))
+        return found
+
+
+def driver_refusal(request: Request, shape: PoolShape, catalog: Catalog) -> str | None:
+    """Why the driver of a pool is too old, whatever would be served there."""
+    own_image = request.engine_image is not None
+    for entry in of_version(catalog.incompatibilities, request.engine_version):
+        concerns = not (own_image and OWN_IMAGE in entry.without_features)
+        if concerns and entry.effect is Effect.REFUSE and _driver_alone(entry, shape):
+            return f"driver {shape.driver_major} is too old: {entry.told}"
+    return None
+
+
+def _driver_alone(entry: Incompatibility, shape: PoolShape) -> bool:
+    return (
+        entry.driver_below is not None
+        and entry.variants is None
+        and entry.precisions is None
+        and not entry.features
+        and _driver_holds(entry, shape.driver_major)
+        and _capability_holds(entry.capabilities, shape.compute_capability)
+    )
 
 
 def _matches(entry: Incompatibility, asked: Combination) -> bool:
     return (
+        _version_holds(entry.versions, asked.engine_version)
+        and entry.modalities <= asked.modalities
+        and entry.named_features <= asked.named_features
+        and _flags_hold(entry.flags, asked.flags)
+        and _shape_holds(entry, asked)
+        and _candidate_holds(entry, asked)
+    )
+
+
+def _shape_holds(entry: Incompatibility, asked: Combination) -> bool:
+    return (
+        _one_of(entry.accelerators, asked.accelerator)
+        and _capability_holds(entry.capabilities, asked.compute_capability)
+        and _driver_holds(entry, asked.driver_major)
+        and _one_of(entry.architectures, asked.architecture)
+        and _one_of(entry.sharing, asked.sharing)
+    )
+
+
+def _candidate_holds(entry: Incompatibility, asked: Combination) -> bool:
+    return (
         _one_of(entry.variants, asked.variant)
         and _one_of(entry.precisions, asked.precision)
-        and _one_of(entry.accelerators, asked.accelerator)
+        and entry.kv_cache_precision in (None, asked.kv_cache_precision)
         and (entry.tensor_parallel is None or asked.tensor_parallel in entry.tensor_parallel)
-        and (entry.kv_cache_precision is None or entry.kv_cache_precision == asked.kv_cache_precision)
-        and _below_capability(entry, asked.compute_capability)
-        and _below_version(entry, asked.engine_version)
+        and entry.features <= asked.features
+        and not entry.without_features & asked.features
+        and _repository_holds(entry.repositories, asked.repository)
     )
 
 
@@ -52,13 +204,45 @@ def _one_of(wanted: frozenset[str] | None, value: str) -> bool:
     return wanted is None or value in wanted
 
 
-def _below_capability(entry: Incompatibility, capability: tuple[int, int] | None) -> bool:
-    if entry.below_compute_capability is None:
-        return True
-    return capability is not None and capability < entry.below_compute_capability
+def _repository_holds(patterns: Sequence[str], repository: str) -> bool:
+    return not patterns or any(fnmatchcase(repository.lower(), pattern.lower()) for pattern in patterns)
 
 
-def _below_version(entry: Incompatibility, version: str) -> bool:
-    if entry.below_engine_version is None:
+def _driver_holds(entry: Incompatibility, driver_major: int | None) -> bool:
+    return entry.driver_below is None or (driver_major is not None and driver_major < entry.driver_below)
+
+
+def _capability_holds(wanted: Capabilities | None, capability: tuple[int, int] | None) -> bool:
+    if wanted is None:
         return True
-    return versions.parse(version) < versions.parse(entry.below_engine_version)
+    return capability is not None and (
+        (wanted.since is None or capability >= wanted.since)
+        and (wanted.below is None or capability < wanted.below)
+        and (wanted.exactly is None or capability == wanted.exactly)
+    )
+
+
+def _version_holds(wanted: Versions | None, version: str) -> bool:
+    if wanted is None:
+        return True
+    asked = versions.parse(version)
+    return (
+        (wanted.since is None or asked >= versions.parse(wanted.since))
+        and (wanted.before is None or asked < versions.parse(wanted.before))
+        and (not wanted.exactly or asked in map(versions.parse, wanted.exactly))
+    )
+
+
+def _flags_hold(wanted: Mapping[str, Sequence[str]], flags: Mapping[str, str]) -> bool:
+    return all(_value_holds(patterns, flags.get(name)) for name, patterns in wanted.items())
+
+
+def _value_holds(patterns: Sequence[str], value: str | None) -> bool:
+    """A flag that is not given matches only where nothing is asked but what it must not be."""
+    must = [pattern for pattern in patterns if not pattern.startswith(_NOT)]
+    must_not = [pattern.removeprefix(_NOT) for pattern in patterns if pattern.startswith(_NOT)]
+    if value is None:
+        return not must
+    return (not must or any(fnmatchcase(value, pattern) for pattern in must)) and not any(
+        fnmatchcase(value, pattern) for pattern in must_not
+    )

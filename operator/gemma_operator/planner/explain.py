@@ -13,7 +13,7 @@ from typing import Final
 from gemma_operator.planner.alternatives import alternatives
 from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.values import Code, Feasible, Fit, GivenUp, Rejection, Request
-from gemma_operator.planner.words import gib, load, number, rejection, shortened, what, where
+from gemma_operator.planner.words import gib, load, miss, number, shortened, what, where
 
 __all__ = [
     "alternatives",
@@ -67,6 +67,7 @@ def reason(fit: Fit, request: Request) -> str:
     if fit.tight:
         band = gib(fit.memory.band_bytes // 1024**2)
         parts.append(f"fits only inside the {band} band of the estimate, so the engine may refuse to start")
+    parts.extend(fit.limits)
     if fit.unverified:
         parts.append("unverified: " + ", ".join(fit.unverified))
     return shortened("; ".join(parts), MAX_REASON)
@@ -114,13 +115,11 @@ def nothing_fits(verdict: Feasible, request: Request) -> str:
     """The nearest miss of a request that no known pool can hold, and the remedy."""
     if not verdict.rejections:
         return no_pools()
-    miss = nearest(verdict.rejections)
-    remedy = _REMEDIES.get(miss.code)
-    said = f"no pool can hold an allowed candidate for {load(request.context_length, request.concurrency)}"
-    place = f" on {where(miss.candidate)}" if miss.candidate.shape is not None else ""
+    missed = nearest(verdict.rejections)
+    remedy = _REMEDIES.get(missed.code)
     parts = [
-        said,
-        f"nearest: {what(miss.candidate)}{place}: {rejection(miss)}",
+        f"no pool can hold an allowed candidate for {load(request.context_length, request.concurrency)}",
+        f"nearest: {miss(missed)}",
     ]
     if remedy:
         parts.append(remedy)

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-from gemma_operator.catalog.records import Catalog, Checkpoint, Incompatibility, Variant
+from gemma_operator.catalog.records import Catalog, Checkpoint, Variant
 from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner import shapes as shape_rules
-from gemma_operator.planner.compatibility import Combination, known_bad, of_version
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.values import Candidate, Code, Feasible, Fit, Rejection, Request
 from gemma_operator.planner.vllm import versions
@@ -47,14 +46,13 @@ def feasible(request: Request, shapes: Sequence[PoolShape], catalog: Catalog) ->
         options, without = _options(request, catalog)
         rejections += without
         fitting = Fitting(request, catalog)
-        entries = of_version(catalog.incompatibilities, request.engine_version)
         for shape in sorted(shapes, key=lambda shape: shape.id.sort_key):
             refused = shape_rules.refusal(request, shape, catalog)
             if refused is not None:
                 rejections += _once(options[:1], shape, *refused)
                 continue
             for candidate in _candidates(options, request, shape):
-                verdict = _verdict(candidate, request, shape, entries, fitting)
+                verdict = _verdict(candidate, request, shape, fitting)
                 if isinstance(verdict, Fit):
                     fits.append(verdict)
                 else:
@@ -72,11 +70,13 @@ def unknown_accelerators(request: Request, catalog: Catalog) -> Mapping[str, tup
 
 
 def nearest_accelerators(name: str, catalog: Catalog) -> tuple[str, ...]:
-    """Names that hold what was written come first (`h100`, `nvidia-h100`), then those that look alike."""
+    """Names that begin with what was written (`nvidia-h100`) or hold it (`h100`), else those that look alike."""
     usable = [card.name for card in catalog.accelerators.values() if not card.refused]
-    holding = [each for each in usable if name.lower() in each]
-    alike = get_close_matches(name.lower(), usable, n=NEAREST, cutoff=0.6)
-    return tuple(dict.fromkeys((*holding, *alike)))[:NEAREST]
+    written = name.lower()
+    beginning = [each for each in usable if each.startswith(written)]
+    holding = [each for each in usable if written in each]
+    alike = get_close_matches(written, usable, n=NEAREST, cutoff=0.6)
+    return tuple(dict.fromkeys(beginning or holding or alike))[:NEAREST]
 
 
 def _other_backends(request: Request, catalog: Catalog) -> Iterator[Rejection]:
@@ -158,45 +158,17 @@ def _candidates(options: Iterable[_Option], request: Request, shape: PoolShape) 
                 )
 
 
-def _verdict(
-    candidate: Candidate,
-    request: Request,
-    shape: PoolShape,
-    entries: Sequence[Incompatibility],
-    fitting: Fitting,
-) -> Fit | Rejection:
-    message = _incompatible(candidate, request, shape, entries) or fitting.fp8_refused(candidate, shape)
+def _verdict(candidate: Candidate, request: Request, shape: PoolShape, fitting: Fitting) -> Fit | Rejection:
+    message = fitting.incompatible(candidate, shape) or _checkpoint_refused(candidate, request, shape)
     if message is not None:
         return Rejection(candidate, Code.INCOMPATIBLE, {"message": message})
     return fitting.fit(candidate)
 
 
-def _incompatible(
-    candidate: Candidate, request: Request, shape: PoolShape, entries: Sequence[Incompatibility]
-) -> str | None:
-    """What the catalog knows to be bad, in words."""
-    checkpoint = candidate.checkpoint
+def _checkpoint_refused(candidate: Candidate, request: Request, shape: PoolShape) -> str | None:
+    """What the checkpoint itself asks for."""
+    checkpoint, gpus = candidate.checkpoint, candidate.tensor_parallel
     assert checkpoint is not None
-    entry = known_bad(
-        entries,
-        Combination(
-            variant=candidate.variant.name,
-            precision=candidate.precision,
-            accelerator=shape.accelerator,
-            compute_capability=shape.compute_capability,
-            engine_version=request.engine_version,
-            tensor_parallel=candidate.tensor_parallel,
-        ),
-    )
-    if entry is not None:
-        return entry.message
-    return _checkpoint_refused(checkpoint, candidate, request, shape)
-
-
-def _checkpoint_refused(
-    checkpoint: Checkpoint, candidate: Candidate, request: Request, shape: PoolShape
-) -> str | None:
-    gpus = candidate.tensor_parallel
     if gpus not in checkpoint.tensor_parallel or candidate.variant.query_heads % gpus:
         return f"{checkpoint.repo} does not divide by {gpus} GPUs"
     if versions.parse(request.engine_version) < versions.parse(checkpoint.minimum_engine_version):

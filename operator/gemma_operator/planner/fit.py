@@ -108,6 +108,7 @@ class Fitting:
             verdict = self._verdicts[key] = self._verdict(candidate, checkpoint, shape)
         if isinstance(verdict, _Refused):
             return Rejection(candidate=candidate, code=verdict.code, details=verdict.details)
+        known, taken = self.needs.compatibility, verdict.settings.kv_cache_precision
         return Fit(
             candidate=candidate,
             settings=verdict.settings,
@@ -115,14 +116,15 @@ class Fitting:
             kv_tokens=verdict.kv_tokens,
             given_up=verdict.given_up,
             tight=verdict.tight,
-            unverified=verdict.unverified,
+            unverified=(*verdict.unverified, *known.warnings(candidate, shape, taken)),
+            limits=known.limits(candidate, shape, taken),
         )
 
-    def fp8_refused(self, candidate: Candidate, shape: PoolShape) -> str | None:
-        """Why the FP8 KV cache that the user insists on does not work there; None where it does."""
-        if self._request.kv_cache_precision != KvPrecision.FP8.value:
-            return None
-        return self.needs.fp8_refused(candidate, shape)
+    def incompatible(self, candidate: Candidate, shape: PoolShape) -> str | None:
+        """What is known to be bad there, with the KV cache that the user insists on."""
+        asked = self._request.kv_cache_precision
+        insisted = None if asked == "Auto" else KvPrecision(asked)
+        return self.needs.compatibility.refusal(candidate, shape, kv_precision=insisted)
 
     def _verdict(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Found | _Refused:
         card = self.card(candidate, checkpoint, shape)
@@ -254,8 +256,7 @@ class Fitting:
 
     def _unverified(self, shape: PoolShape) -> tuple[str, ...]:
         """What nobody has checked, in words that follow "unverified:"."""
-        request = self._request
-        said = []
+        request, said = self._request, []
         if not shape.verified or shape.accelerator not in self._catalog.accelerators:
             said.append(f"a {shape.product or shape.accelerator} is planned from its memory alone")
         if not versions.is_known(self._engine, request.engine_version):
@@ -290,10 +291,10 @@ def _sizes(card: Card, overhead_bytes: int) -> dict[str, int | str]:
 def _given_up(step: _Step, *, sequences: int) -> tuple[GivenUp, ...]:
     """What lies below its first choice. A setting that a floor raised is not given up."""
     row, first = step.row, step.first
-    wanted_and_taken: tuple[tuple[str, int | str, int | str], ...] = (
-        ("contextLength", first.context_length, row.context_length),
-        ("kvCachePrecision", first.kv_precision.value, row.kv_precision.value),
-        ("maxBatchedTokens", first.batched_tokens, row.batched_tokens),
-        ("maxSequences", sequences, step.sequences),
+    steps = (
+        GivenUp("contextLength", first.context_length, row.context_length),
+        GivenUp("kvCachePrecision", first.kv_precision.value, row.kv_precision.value),
+        GivenUp("maxBatchedTokens", first.batched_tokens, row.batched_tokens),
+        GivenUp("maxSequences", sequences, step.sequences),
     )
-    return tuple(GivenUp(name, wanted, taken) for name, wanted, taken in wanted_and_taken if wanted != taken)
+    return tuple(each for each in steps if each.wanted != each.taken)

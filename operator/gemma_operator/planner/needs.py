@@ -13,7 +13,7 @@ from typing import Final
 from gemma_operator.catalog.records import BatchTier, Catalog
 from gemma_operator.hardware.records import PoolShape
 from gemma_operator.planner import steps
-from gemma_operator.planner.compatibility import Combination, known_bad, of_version
+from gemma_operator.planner.compatibility import Compatibility
 from gemma_operator.planner.values import Candidate, KvPrecision, Request
 from gemma_operator.planner.vllm import kv_cache, overhead, versions
 
@@ -21,11 +21,27 @@ from gemma_operator.planner.vllm import kv_cache, overhead, versions
 EAGER: Final = "enforce-eager"
 NO_HYBRID: Final = "disable-hybrid-kv-cache-manager"
 BLOCK_SIZE: Final = "block-size"
+#: Those that compatibility.yaml speaks of.
+ATTENTION: Final = "attention-backend"
+KV_CONNECTOR: Final = "kv-transfer-config"
+KV_OFFLOADING: Final = "kv-offloading-size"
 #: Flags that a plan owns: no GemmaDeployment may set them, the calculator takes them as they are given.
 BATCHED_TOKENS: Final = "max-num-batched-tokens"
 SEQUENCES: Final = "max-num-seqs"
 UTILIZATION: Final = "gpu-memory-utilization"
-ACCOUNTED: Final = frozenset({EAGER, NO_HYBRID, BLOCK_SIZE, BATCHED_TOKENS, SEQUENCES, UTILIZATION})
+ACCOUNTED: Final = frozenset(
+    {
+        EAGER,
+        NO_HYBRID,
+        BLOCK_SIZE,
+        ATTENTION,
+        KV_CONNECTOR,
+        KV_OFFLOADING,
+        BATCHED_TOKENS,
+        SEQUENCES,
+        UTILIZATION,
+    }
+)
 
 #: By batch: (sequences, bytes of overhead), the first nearest to the engine's default.
 Overheads = Mapping[int, tuple[tuple[int, int], ...]]
@@ -50,7 +66,7 @@ class Needs:
         self._engine = catalog.engines[request.engine]
         self._rules = versions.rules(self._engine, request.engine_version)
         self._flags = dict(request.engine_overrides)
-        self._known_bad = of_version(catalog.incompatibilities, request.engine_version)
+        self.compatibility = Compatibility(request, catalog)
         self._blocks: dict[tuple[object, ...], int] = {}
         self._batches: dict[tuple[str, int], tuple[int, ...]] = {}
         self._rows: dict[tuple[object, ...], Row] = {}
@@ -132,7 +148,7 @@ class Needs:
                 in_flight_tokens=batch * self._rules.in_flight_batches,
                 tensor_parallel_size=candidate.tensor_parallel,
                 kv_cache_element_bytes=precision.element_bytes,
-                hybrid_kv_cache=self._flags.get(NO_HYBRID) != "true",
+                hybrid_kv_cache=self.compatibility.hybrid_kv_cache,
                 block_size=block,
                 spare_blocks=self._rules.spare_blocks,
             )
@@ -156,19 +172,7 @@ class Needs:
 
     def fp8_refused(self, candidate: Candidate, shape: PoolShape) -> str | None:
         """Why an FP8 KV cache is known not to work there."""
-        entry = known_bad(
-            self._known_bad,
-            Combination(
-                variant=candidate.variant.name,
-                precision=candidate.precision,
-                accelerator=shape.accelerator,
-                compute_capability=shape.compute_capability,
-                engine_version=self._request.engine_version,
-                tensor_parallel=candidate.tensor_parallel,
-                kv_cache_precision=KvPrecision.FP8.value,
-            ),
-        )
-        return None if entry is None else entry.message
+        return self.compatibility.refusal(candidate, shape, kv_precision=KvPrecision.FP8)
 
     def _block_size(self, shape: PoolShape, precision: KvPrecision) -> int:
         key = (shape.compute_capability, precision)

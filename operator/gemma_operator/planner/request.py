@@ -17,11 +17,13 @@ from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.api.hardware import Toleration as TolerationSpec
 from gemma_operator.hardware import quantities
 from gemma_operator.hardware.records import Toleration
-from gemma_operator.planner.values import Request
+from gemma_operator.planner.values import LORA, THINKING, THINKING_ON_REQUEST, TOOL_CALLING, Request
 
 AUTO_ENGINE: Final = "VLLM"
 #: Lists in which the order says nothing: they are sorted, so that writing them otherwise re-plans nothing.
 _SETS: Final = frozenset({"pools", "accelerators", "node_selector", "tolerations", "engine_overrides"})
+#: Fields that came after plans had been made: left out while they say what they said before they came.
+_LATER: Final = frozenset({"features", "named_features"})
 
 
 def from_spec(
@@ -66,14 +68,42 @@ def from_spec(
             None if resources.ephemeral_storage is None else quantities.whole_up(resources.ephemeral_storage)
         ),
         engine_image=serving.engine.image,
+        features=_features(spec),
+        named_features=_named_features(spec),
     )
 
 
 def inputs_hash(request: Request) -> str:
     """16 hexadecimal digits over everything of the request; equal in every process and version of Python."""
-    document = {field.name: _plain(field.name, getattr(request, field.name)) for field in fields(request)}
+    document = {
+        field.name: _plain(field.name, getattr(request, field.name))
+        for field in fields(request)
+        if field.name not in _LATER or getattr(request, field.name) != field.default
+    }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _features(spec: GemmaDeploymentSpec) -> frozenset[str]:
+    """What the server does beside answering. A base model has neither a chat template nor tags."""
+    serving, features = spec.serving, set()
+    if str(spec.model.tuning) != "Base":
+        if serving.tool_calling is None or str(serving.tool_calling) == "Enabled":
+            features.add(TOOL_CALLING)
+        if str(serving.thinking) != "Disabled":
+            features.add(THINKING)
+        if str(serving.thinking) == "OnRequest":
+            features.add(THINKING_ON_REQUEST)
+    if spec.model.adapters:
+        features.add(LORA)
+    return frozenset(features)
+
+
+def _named_features(spec: GemmaDeploymentSpec) -> frozenset[str]:
+    named = {TOOL_CALLING} if spec.serving.tool_calling is not None else set()
+    if "thinking" in spec.serving.model_fields_set:
+        named |= {THINKING, THINKING_ON_REQUEST}
+    return frozenset(named) & _features(spec)
 
 
 def _toleration(toleration: TolerationSpec) -> Toleration:

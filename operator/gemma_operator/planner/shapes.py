@@ -12,6 +12,7 @@ from typing import Final
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.hardware import tolerations
 from gemma_operator.hardware.records import PoolShape, Sharing
+from gemma_operator.planner import compatibility
 from gemma_operator.planner.values import Code, Request
 
 Refusal = tuple[Code, Mapping[str, int | str]]
@@ -60,11 +61,8 @@ def accelerator_refused(request: Request, shape: PoolShape, catalog: Catalog) ->
 
 def driver_too_old(request: Request, shape: PoolShape, catalog: Catalog) -> Refusal | None:
     """The engine's image needs a driver of its CUDA version."""
-    needed = catalog.engines[request.engine].minimum_driver_major
-    if shape.driver_major is None or shape.driver_major >= needed:
-        return None
-    message = f"driver {shape.driver_major} is too old: the image of {request.engine} needs {needed}"
-    return Code.INCOMPATIBLE, {"message": message}
+    message = compatibility.driver_refusal(request, shape, catalog)
+    return None if message is None else (Code.INCOMPATIBLE, {"message": message})
 
 
 def spot(request: Request, shape: PoolShape, catalog: Catalog) -> Refusal | None:

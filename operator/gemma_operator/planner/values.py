@@ -10,9 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from gemma_operator.catalog.records import Checkpoint, Price, Variant
 from gemma_operator.hardware.records import PoolId, PoolShape, Toleration
+
+#: Features of a server, as compatibility.yaml names them.
+TOOL_CALLING: Final = "tool-calling"
+THINKING: Final = "thinking"
+THINKING_ON_REQUEST: Final = "thinking-on-request"
+LORA: Final = "lora"
+DRAFTING: Final = "speculative-decoding"
+OWN_IMAGE: Final = "own-image"
+#: A sum that is asked for whatever image would be run.
+NO_IMAGE: Final = "no-image"
+#: Those of a `spec: {}`.
+DEFAULT_FEATURES: Final = frozenset({TOOL_CALLING, THINKING, THINKING_ON_REQUEST})
 
 
 class KvPrecision(Enum):
@@ -60,6 +73,10 @@ class Request:
     ephemeral_bytes: int | None
     #: The user's own image of the engine; None: the catalog's.
     engine_image: str | None = None
+    #: What the server does beside answering, as compatibility.yaml names it.
+    features: frozenset[str] = DEFAULT_FEATURES
+    #: Which of them the user wrote, so that a plan need not speak of what a default brings.
+    named_features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +179,8 @@ class Fit:
     #: Fits only inside the band: it may refuse to start, and says so.
     tight: bool
     unverified: tuple[str, ...]
+    #: What works there, but less than one might think.
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

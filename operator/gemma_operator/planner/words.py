@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
+from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner.choice import Ranked, node_price_share
+from gemma_operator.planner.steps import contexts
 from gemma_operator.planner.values import Candidate, Code, Fit, Rejection
 
 MAX_MESSAGE: Final = 256
@@ -130,6 +132,17 @@ _SAID: Final[Mapping[Code, Callable[[Candidate, _Details], str]]] = {
 }
 
 
+def miss(rejected: Rejection) -> str:
+    """Why a candidate cannot serve, with the candidate and its place said once."""
+    candidate = rejected.candidate
+    place = f" on {where(candidate)}" if candidate.shape is not None else ""
+    said = rejection(rejected)
+    for subject in (what(candidate), candidate.variant.name):
+        if said.startswith(f"{subject} "):
+            return f"{what(candidate)}{place} {said.removeprefix(f'{subject} ')}"
+    return f"{what(candidate)}{place}: {said}"
+
+
 def what(candidate: Candidate) -> str:
     """Variant and precision."""
     return f"{candidate.variant.name} {candidate.precision}"
@@ -144,12 +157,32 @@ def where(candidate: Candidate) -> str:
 
 
 def _devices(candidate: Candidate) -> str:
-    return f"{candidate.tensor_parallel} {TIMES} {_card_name(candidate)}"
+    return f"{candidate.tensor_parallel} {TIMES} {_offered(candidate)}"
 
 
 def _card(candidate: Candidate) -> str:
-    name = _card_name(candidate)
+    name = _offered(candidate)
+    # People say "an L4" and "an A100", but "a mig-3g.40gb slice".
     return f"an {name}" if name[:1].lower() in "aeion" else f"a {name}"
+
+
+def _offered(candidate: Candidate) -> str:
+    """What one device is: a whole card, a slice of one, or a share."""
+    shape, name = candidate.shape, _card_name(candidate)
+    if shape is None or shape.sharing is Sharing.NONE:
+        return name
+    whole = f"an {name}" if name[:1].lower() in "aeion" else f"a {name}"
+    if shape.sharing is Sharing.MIG:
+        return f"{_profile(shape)} slice of {whole}"
+    return f"share (1 of {shape.clients_per_device}, {shape.sharing.value}) of {whole}"
+
+
+def _profile(shape: PoolShape) -> str:
+    """`mig-3g.40gb`: in the resource's name with the mixed strategy, in the product's with the single one."""
+    _, mixed, profile = shape.id.resource_name.partition("/mig-")
+    if not mixed:
+        profile = shape.product.partition("-MIG-")[2]
+    return f"mig-{profile}" if profile else "MIG"
 
 
 def _card_name(candidate: Candidate) -> str:
@@ -166,8 +199,9 @@ def _each(candidate: Candidate) -> str:
 
 
 def load(context_length: int | None, concurrency: int) -> str:
-    """What is held at once."""
-    context = "the context" if context_length is None else f"{number(context_length)} tokens"
+    """What is held at once; the least that is tried where the context was left open."""
+    least = min(contexts(context_length))
+    context = f"at least {least:,} tokens" if context_length is None else f"{number(least)} tokens"
     return f"{context} {TIMES} {concurrency}"
 
 

@@ -95,8 +95,25 @@ def test_the_digest_tells_catalogs_apart(tmp_path):
         ),
         (
             "compatibility.yaml",
-            "x: {message: a, source: b, tensorParallel: ['4']}\n",
+            "x: {message: a, sources: [b], tensorParallel: ['4']}\n",
             "must be a list of integers",
+        ),
+        ("compatibility.yaml", "x: {message: a, sources: []}\n", "sources must name at least one"),
+        ("compatibility.yaml", "x: {message: a, sources: [b], effect: no}\n", "effect must be a string"),
+        (
+            "compatibility.yaml",
+            "x: {message: a, sources: [b], effect: ban}\n",
+            "refuse, warn or limit, not 'ban'",
+        ),
+        (
+            "compatibility.yaml",
+            "x: {message: a, sources: [b], engineVersion: {until: '1.0'}}\n",
+            "unknown member 'until'",
+        ),
+        (
+            "compatibility.yaml",
+            "x: {message: a, sources: [b], computeCapability: {below: 8}}\n",
+            "below must be a string",
         ),
         ("gpus.yaml", "x: {}\n", "gpus.yaml: not a catalog file; they are variants"),
     ],

@@ -206,3 +206,9 @@ def test_explained_it_ends_at_the_verdict(memory):
     text = memory("E4B", "bf16", "nvidia-l4", "--explain", output="table")[1]
     assert "ON EACH GPU" in text
     assert text.rstrip().endswith("the band: yes")
+
+
+def test_the_calculator_does_not_ask_whether_a_versions_image_starts(memory):
+    """0.27.1's published image does not start Gemma 4; its arithmetic can be asked for all the same."""
+    code, found, _ = memory("E4B", "bf16", "nvidia-l4", "--engine", "0.27.1")
+    assert (code, found["fits"]) == (0, "yes")

@@ -1,12 +1,18 @@
-"""Each known-bad combination of the catalog, and its nearest neighbour that is good."""
+"""Each known-bad combination, its verdict and reference, and its nearest neighbour that has none.
+
+The table is written by hand from the upstream threads, not read from compatibility.yaml: an entry that goes, or a
+bound that moves, turns its row red.
+"""
 
 from dataclasses import replace
 
 import pytest
 
+from gemma_operator.catalog.incompatibilities import Effect, reference
 from gemma_operator.catalog.loader import packaged
-from gemma_operator.planner.compatibility import Combination, known_bad, of_version
+from gemma_operator.planner.compatibility import Combination, known_bad, matching, of_version
 
+REFUSE, WARN, LIMIT = Effect.REFUSE, Effect.WARN, Effect.LIMIT
 GOOD = Combination(
     variant="31B",
     precision="bf16",
@@ -14,73 +20,385 @@ GOOD = Combination(
     compute_capability=(9, 0),
     engine_version="0.32",
     tensor_parallel=1,
+    repository="google/gemma-4-31B-it",
+    driver_major=580,
+    architecture="amd64",
+    modalities=frozenset({"text", "image"}),
+    features=frozenset({"tool-calling", "thinking", "thinking-on-request"}),
 )
-EXPERTS = {"variant": "26B-A4B", "tensor_parallel": 4}
 
 
-def found(**changes):
-    entry = known_bad(packaged().incompatibilities, replace(GOOD, **changes))
-    return entry.name if entry else None
+def cc(major, minor):
+    return {"compute_capability": (major, minor)}
 
 
-@pytest.mark.parametrize(
-    ("name", "bad", "good"),
-    [
-        ("turing-and-older", {"compute_capability": (7, 5)}, {"compute_capability": (8, 0)}),
-        (
-            "fp8-kv-before-ada",
-            {"compute_capability": (8, 8), "kv_cache_precision": "FP8"},
-            {"compute_capability": (8, 9), "kv_cache_precision": "FP8"},
-        ),
-        (
-            "fp8-kv-before-ada",
-            {"compute_capability": (8, 6), "kv_cache_precision": "FP8"},
-            {"compute_capability": (8, 6), "kv_cache_precision": "BF16"},
-        ),
-        (
-            "quantised-experts-parallel",
-            {**EXPERTS, "precision": "fp8"},
-            {**EXPERTS, "precision": "fp8", "tensor_parallel": 2},
-        ),
-        ("quantised-experts-parallel", {**EXPERTS, "precision": "nvfp4"}, {**EXPERTS, "precision": "bf16"}),
-        (
-            "quantised-experts-parallel",
-            {**EXPERTS, "precision": "w4a16", "tensor_parallel": 8},
-            {**EXPERTS, "precision": "w4a16", "variant": "31B"},
-        ),
-        (
-            "unified-before-0.23",
-            {"variant": "12B", "engine_version": "0.22.1"},
-            {"variant": "12B", "engine_version": "0.23.0"},
-        ),
-        ("gemma4-before-0.19.1", {"engine_version": "0.19.0"}, {"engine_version": "0.19.1"}),
-    ],
-)
-def test_a_known_bad_combination_and_its_neighbour(name, bad, good):
-    assert found(**bad) == name
-    assert found(**good) is None
+def v(version):
+    return {"engine_version": version}
 
 
-def test_every_entry_has_a_test_above():
-    assert {entry.name for entry in packaged().incompatibilities} == {
-        "turing-and-older",
-        "fp8-kv-before-ada",
+def uses(*features):
+    return {"features": GOOD.features | set(features)}
+
+
+def flag(name, value):
+    return {"flags": {name: value}}
+
+
+MOE = {"variant": "26B-A4B"}
+FP8_KV = {"kv_cache_precision": "FP8"}
+DRAFTS = uses("speculative-decoding")
+LMCACHE = flag("kv-transfer-config", '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}')
+NIXL = flag("kv-transfer-config", '{"kv_connector":"NixlConnector","kv_role":"kv_both"}')
+OFFLOADING = flag("kv-transfer-config", '{"kv_connector":"OffloadingConnector","kv_role":"kv_both"}')
+
+#: entry, effect, first reference, a combination that is bad, what makes it good again
+TABLE = [
+    ("turing", REFUSE, "vllm#57712", cc(7, 5), cc(8, 0)),
+    ("volta-and-older", REFUSE, "vllm#39878", cc(7, 0), cc(7, 5)),
+    ("driver-before-cuda-13", REFUSE, "vllm#39878", {"driver_major": 535}, {"driver_major": 580}),
+    ("driver-before-cuda-13", REFUSE, "vllm#39878", {"driver_major": 570}, {"driver_major": None}),
+    ("driver-before-cuda-13", REFUSE, "vllm#39878", {"driver_major": 570}, v("0.19.1")),
+    (
+        "driver-before-cuda-12",
+        REFUSE,
+        "vllm#38887",
+        {"driver_major": 470, **v("0.19.1")},
+        {"driver_major": 535},
+    ),
+    (
+        "driver-and-own-image",
+        WARN,
+        "vllm#33992",
+        {"driver_major": 535, **uses("own-image")},
+        {"driver_major": 580},
+    ),
+    ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 8), **FP8_KV}, cc(8, 9)),
+    ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 0), **FP8_KV}, {"kv_cache_precision": "BF16"}),
+    ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 6), **FP8_KV}, {"kv_cache_precision": None}),
+    ("fp8-kv-on-sm100", REFUSE, "vllm#51828", {**cc(10, 0), **FP8_KV, **v("0.28.0")}, v("0.29.0")),
+    ("fp8-kv-on-sm100", REFUSE, "vllm#51828", {**cc(10, 3), **FP8_KV, **v("0.25.1")}, cc(9, 0)),
+    ("fp8-weights-before-ada", LIMIT, "vllm#5975", {"precision": "fp8", **cc(8, 0)}, cc(8, 9)),
+    (
+        "fp8-experts-on-ampere-parallel",
+        REFUSE,
+        "vllm#42390",
+        {**MOE, "precision": "fp8", "tensor_parallel": 2, **cc(8, 6), **v("0.24.0")},
+        v("0.25.1"),
+    ),
+    (
+        "fp8-experts-on-ampere-parallel",
+        REFUSE,
+        "vllm#42390",
+        {**MOE, "precision": "fp8", "tensor_parallel": 2, **cc(8, 6), **v("0.24.0")},
+        {"tensor_parallel": 1},
+    ),
+    (
         "quantised-experts-parallel",
-        "unified-before-0.23",
-        "gemma4-before-0.19.1",
+        REFUSE,
+        "github.com/noonghunna/club-3090 scripts/lib/profiles/models/gemma-4-26b-a4b.yml",
+        {**MOE, "precision": "fp8", "tensor_parallel": 4},
+        {"tensor_parallel": 2},
+    ),
+    (
+        "quantised-experts-parallel",
+        REFUSE,
+        "github.com/noonghunna/club-3090 scripts/lib/profiles/models/gemma-4-26b-a4b.yml",
+        {**MOE, "precision": "w4a16", "tensor_parallel": 8},
+        {"variant": "31B"},
+    ),
+    (
+        "quantised-experts-parallel",
+        REFUSE,
+        "github.com/noonghunna/club-3090 scripts/lib/profiles/models/gemma-4-26b-a4b.yml",
+        {**MOE, "precision": "nvfp4", "tensor_parallel": 4},
+        {"precision": "bf16"},
+    ),
+    (
+        "nvfp4-experts-parallel",
+        REFUSE,
+        "vllm#39595",
+        {**MOE, "precision": "nvfp4", "tensor_parallel": 2},
+        {"tensor_parallel": 1},
+    ),
+    (
+        "nvfp4-experts-parallel",
+        REFUSE,
+        "vllm#39595",
+        {**MOE, "precision": "nvfp4", "tensor_parallel": 2},
+        flag("enable-expert-parallel", "true"),
+    ),
+    ("nvfp4-without-fp4", WARN, "vllm#49376", {"precision": "nvfp4", **cc(8, 0)}, cc(10, 0)),
+    ("nvfp4-without-fp4", WARN, "vllm#49376", {"precision": "nvfp4", **cc(8, 9)}, cc(12, 0)),
+    ("nvfp4-without-fp4", WARN, "vllm#49376", {"precision": "nvfp4", **cc(9, 0)}, {"precision": "fp8"}),
+    (
+        "nvfp4-experts-on-gb10",
+        WARN,
+        "flashinfer-ai/flashinfer#3683",
+        {**MOE, "precision": "nvfp4", **cc(12, 1), **v("0.25.1")},
+        v("0.28.0"),
+    ),
+    ("awq-experts-keys", REFUSE, "vllm#40247", {**MOE, "precision": "w4a16", **v("0.19.1")}, v("0.22.0")),
+    (
+        "awq-experts-before-0.22",
+        WARN,
+        "noonghunna/club-3090#333",
+        {**MOE, "precision": "w4a16", **v("0.21.0")},
+        v("0.22.0"),
+    ),
+    ("awq-long-context-hang", WARN, "vllm#40002", {**MOE, "precision": "w4a16", **v("0.20.0")}, v("0.20.1")),
+    ("nvfp4-experts-keys", WARN, "vllm#39256", {**MOE, "precision": "nvfp4", **v("0.19.1")}, v("0.20.0")),
+    (
+        "autoround-experts-on-ampere",
+        REFUSE,
+        "noonghunna/club-3090#333",
+        {**MOE, **cc(8, 6), "repository": "Intel/gemma-4-26B-A4B-it-int4-AutoRound"},
+        {"repository": "cyankiwi/gemma-4-26B-A4B-it-AWQ-4bit"},
+    ),
+    (
+        "fp8-checkpoints-of-spring",
+        WARN,
+        "vllm-project/llm-compressor#2714",
+        {"precision": "fp8", **v("0.19.1")},
+        v("0.20.0"),
+    ),
+    (
+        "fp8-block-garbage",
+        WARN,
+        "vllm#39407",
+        {"repository": "RedHatAI/gemma-4-31B-it-FP8-block", **v("0.19.1")},
+        {"repository": "RedHatAI/gemma-4-31B-it-FP8-dynamic"},
+    ),
+    ("gemma4-before-0.19.1", REFUSE, "vllm#38826", v("0.19.0"), v("0.19.1")),
+    ("unified-before-0.23", REFUSE, "vllm#44494", {"variant": "12B", **v("0.22.1")}, v("0.23.0")),
+    (
+        "unified-and-own-image",
+        WARN,
+        "timothystewart6/vllm-gb10#97",
+        {"variant": "12B", **v("0.28.0"), **uses("own-image")},
+        v("0.29.0"),
+    ),
+    ("transformers-5.15", REFUSE, "vllm#52768", v("0.26.0"), v("0.28.0")),
+    ("transformers-5.15", REFUSE, "vllm#52768", v("0.27.0"), v("0.25.1")),
+    ("transformers-5.15", REFUSE, "vllm#52768", v("0.27.1"), uses("own-image")),
+    ("transformers-5.15", REFUSE, "vllm#52768", v("0.27.1"), uses("no-image")),
+    ("transformers-5.15-and-own-image", WARN, "vllm#51744", {**v("0.27"), **uses("own-image")}, v("0.28.0")),
+    ("graphs-not-reserved", WARN, "vllm#50159", v("0.28.0"), v("0.29.0")),
+    ("graphs-not-reserved", WARN, "vllm#50159", v("0.25.1"), MOE),
+    ("graphs-not-reserved", WARN, "vllm#50159", v("0.28.0"), flag("enforce-eager", "true")),
+    ("slow-attention-before-0.24", LIMIT, "vllm#42175", v("0.23.0"), v("0.24.0")),
+    (
+        "flash-attention-by-hand",
+        REFUSE,
+        "vllm#38887",
+        {**cc(8, 9), **flag("attention-backend", "FLASH_ATTN")},
+        flag("attention-backend", "TRITON_ATTN"),
+    ),
+    (
+        "flash-attention-by-hand-on-sm120",
+        REFUSE,
+        "flashinfer-ai/flashinfer#4546",
+        {**cc(12, 0), **flag("attention-backend", "FLASH_ATTN")},
+        {"flags": {}},
+    ),
+    (
+        "flash-attention-by-hand-elsewhere",
+        WARN,
+        "vllm#48082",
+        flag("attention-backend", "FLASH_ATTN"),
+        {"flags": {}},
+    ),
+    (
+        "flashinfer-by-hand",
+        REFUSE,
+        "vllm#40677",
+        {**v("0.21.0"), **flag("attention-backend", "FLASHINFER")},
+        v("0.24.0"),
+    ),
+    (
+        "flashinfer-by-hand-on-sm120",
+        WARN,
+        "flashinfer-ai/flashinfer#4546",
+        {**cc(12, 0), **flag("attention-backend", "FLASHINFER")},
+        cc(9, 0),
+    ),
+    ("kv-offloading-connector", REFUSE, "vllm#42348", OFFLOADING, NIXL),
+    ("kv-offloading-size", REFUSE, "vllm#42348", flag("kv-offloading-size", "64"), {"flags": {}}),
+    ("kv-connector-before-0.22", LIMIT, "vllm#30166", {**NIXL, **v("0.21.0")}, v("0.22.0")),
+    ("kv-connector-without-hybrid", LIMIT, "vllm#42437", LMCACHE, NIXL),
+    (
+        "hybrid-manager-off",
+        LIMIT,
+        "vllm#25363",
+        flag("disable-hybrid-kv-cache-manager", "true"),
+        flag("disable-hybrid-kv-cache-manager", "false"),
+    ),
+    ("blocks-by-hand", REFUSE, "vllm#39734", flag("num-gpu-blocks-override", "512"), {"flags": {}}),
+    (
+        "pipeline-parallel",
+        REFUSE,
+        "vllm#39669",
+        {**v("0.19.1"), **flag("pipeline-parallel-size", "2")},
+        flag("pipeline-parallel-size", "1"),
+    ),
+    (
+        "audio-without-ears",
+        REFUSE,
+        "EvolvingLMMs-Lab/lmms-eval#1539",
+        {"modalities": frozenset({"text", "audio"})},
+        {"variant": "12B"},
+    ),
+    (
+        "audio-without-ears",
+        REFUSE,
+        "EvolvingLMMs-Lab/lmms-eval#1539",
+        {**MOE, "modalities": frozenset({"text", "audio"})},
+        {"variant": "E2B"},
+    ),
+    (
+        "video-frames",
+        LIMIT,
+        "vllm#40464",
+        {"modalities": frozenset({"text", "video"})},
+        {"modalities": GOOD.modalities},
+    ),
+    ("lora-before-0.20", REFUSE, "vllm#40693", {**v("0.19.1"), **uses("lora")}, v("0.20.0")),
+    ("lora-on-experts", REFUSE, "vllm#53470", {**MOE, **v("0.24.0"), **uses("lora")}, v("0.25.1")),
+    ("lora-on-experts", REFUSE, "vllm#53470", {**MOE, **v("0.24.0"), **uses("lora")}, {"variant": "E4B"}),
+    ("lora-of-unsloth", WARN, "vllm#41754", uses("lora"), {"features": GOOD.features}),
+    ("mtp-before-0.21", REFUSE, "vllm#42005", {**v("0.20.2"), **DRAFTS}, v("0.21.0")),
+    ("mtp-under-load", WARN, "vllm#43982", {**v("0.22.1"), **DRAFTS}, v("0.23.0")),
+    ("mtp-and-tools", REFUSE, "vllm#39043", {**v("0.24.0"), **DRAFTS}, v("0.25.1")),
+    (
+        "mtp-and-tools",
+        REFUSE,
+        "vllm#39043",
+        {**v("0.21.0"), **DRAFTS},
+        {"features": frozenset({"speculative-decoding"})},
+    ),
+    ("mtp-on-experts-0.25", REFUSE, "vllm#49008", {**MOE, **v("0.25.1"), **DRAFTS}, {"variant": "31B"}),
+    (
+        "mtp-with-fp8-kv-on-hopper",
+        REFUSE,
+        "vllm#48495",
+        {**v("0.30.0"), **FP8_KV, **DRAFTS},
+        v("0.31.0"),
+    ),
+    ("mtp-on-sm100", WARN, "vllm#48082", {**cc(10, 0), **DRAFTS}, cc(9, 0)),
+    ("tools-and-thinking-parsers", WARN, "vllm#44522", v("0.22.0"), v("0.24.0")),
+    (
+        "tools-and-thinking-parsers",
+        WARN,
+        "vllm#44522",
+        v("0.22.0"),
+        {"features": frozenset({"tool-calling"})},
+    ),
+    ("tools-under-load-on-ampere", WARN, "vllm#39392", {**cc(8, 6), **v("0.25.1")}, v("0.28.0")),
+    ("turn-tag-in-answers", WARN, "vllm#49955", v("0.28.0"), v("0.29.0")),
+    (
+        "turn-tag-in-answers",
+        WARN,
+        "vllm#49955",
+        v("0.28.0"),
+        {"features": frozenset({"tool-calling", "thinking"})},
+    ),
+    ("thinking-budget", LIMIT, "vllm#50473", v("0.25.1"), v("0.28.0")),
+    ("thinking-budget", LIMIT, "vllm#50473", v("0.25.1"), {"features": frozenset({"tool-calling"})}),
+    (
+        "forced-tool-choice",
+        LIMIT,
+        "vllm#50477",
+        {"named_features": frozenset({"tool-calling"})},
+        {"named_features": frozenset()},
+    ),
+    (
+        "tool-call-after-thought",
+        LIMIT,
+        "vllm#54256",
+        {"named_features": frozenset({"tool-calling"})},
+        {"features": frozenset({"tool-calling"})},
+    ),
+]
+
+
+def found(asked, effect):
+    return {entry.name: entry for entry in matching(packaged().incompatibilities, asked, effect)}
+
+
+@pytest.mark.parametrize(("name", "effect", "first", "bad", "good"), TABLE)
+def test_a_known_combination_has_its_verdict_and_its_neighbour_has_not(name, effect, first, bad, good):
+    asked = replace(GOOD, **bad)
+    hit = found(asked, effect).get(name)
+    assert hit is not None
+    assert reference(hit.sources[0]) == first
+    assert first in hit.told
+    assert name not in found(replace(asked, **good), effect)
+
+
+def test_every_entry_has_a_row():
+    assert {entry.name for entry in packaged().incompatibilities} == {row[0] for row in TABLE}
+
+
+def test_todays_engine_with_everything_left_open_is_plainly_good():
+    """Whatever is said of a `spec: {}` on today's engine would be said of every plan."""
+    for variant in packaged().variants:
+        for capability in ((8, 0), (8, 9), (9, 0), (10, 0), (12, 0)):
+            asked = replace(GOOD, variant=variant, compute_capability=capability)
+            assert not any(found(asked, effect) for effect in Effect)
+
+
+def test_there_are_enough_upstream_threads_and_each_message_fits_a_status():
+    entries = packaged().incompatibilities
+    threads = {
+        reference(source)
+        for entry in entries
+        for source in entry.sources
+        if "/issues/" in source or "/pull/" in source
     }
-    assert all(entry.source and len(entry.message) <= 256 for entry in packaged().incompatibilities)
+    assert len(threads) >= 25
+    assert all(len(entry.told) <= 256 for entry in entries)
 
 
-def test_an_unknown_capability_matches_nothing_that_asks_for_one():
-    assert found(compute_capability=None, kv_cache_precision="FP8") is None
+def test_a_limit_that_changes_the_sums_is_decided_by_the_request_alone():
+    for entry in packaged().incompatibilities:
+        if not entry.hybrid_kv_cache:
+            asked = (
+                entry.variants,
+                entry.precisions,
+                entry.capabilities,
+                entry.tensor_parallel,
+                entry.repositories,
+            )
+            assert asked == (None, None, None, None, ())
+            assert entry.effect is Effect.LIMIT
+
+
+def test_what_is_not_known_matches_nothing_that_asks_for_it():
+    unknown = replace(
+        GOOD, compute_capability=None, driver_major=None, architecture="", kv_cache_precision="FP8"
+    )
+    assert known_bad(packaged().incompatibilities, unknown) is None
 
 
 def test_a_cache_precision_that_is_open_matches_nothing_about_it():
-    assert found(compute_capability=(8, 0)) is None
+    assert known_bad(packaged().incompatibilities, replace(GOOD, compute_capability=(8, 0))) is None
 
 
 def test_entries_of_older_engines_are_left_out_for_a_newer_one():
     names = {entry.name for entry in of_version(packaged().incompatibilities, "0.32")}
-    assert names == {"turing-and-older", "fp8-kv-before-ada", "quantised-experts-parallel"}
-    assert len(of_version(packaged().incompatibilities, "0.18.0")) == 5
+    assert "turing" in names
+    assert not names & {"mtp-before-0.21", "unified-before-0.23", "transformers-5.15"}
+    assert "gemma4-before-0.19.1" in {e.name for e in of_version(packaged().incompatibilities, "0.18.0")}
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("https://github.com/vllm-project/vllm/issues/1", "vllm#1"),
+        ("https://github.com/vllm-project/vllm/pull/2", "vllm#2"),
+        ("https://github.com/a/b/pull/3", "a/b#3"),
+        ("https://forums.developer.nvidia.com/t/365814", "forums.developer.nvidia.com/t/365814"),
+        ("vLLM 0.32.0 config/vllm.py:2177", "vLLM 0.32.0 config/vllm.py:2177"),
+    ],
+)
+def test_a_reference_is_short(source, said):
+    assert reference(source) == said

@@ -34,20 +34,20 @@ def told(request, *pools):
 
 def test_weights_that_are_too_large():
     assert told(a_request("31B", **BF16), a_pool("nvidia-l4", gpus=1)) == (
-        "31B bf16 needs 58.8 GiB of weights and 1.4 GiB beside them; an nvidia-l4 offers 20.3 GiB"
+        "31B bf16 needs 58.8 GiB of weights and 0.7 GiB beside them; an nvidia-l4 offers 20.3 GiB"
     )
 
 
 def test_weights_that_are_too_large_on_several_gpus():
     found = feasible(a_request("31B", **BF16), [a_pool("nvidia-l4", gpus=2)], packaged())
     assert words.rejection(found.rejections[1]) == (
-        "31B bf16 needs 30.1 GiB of weights and 1.9 GiB beside them on each of 2 GPUs; an nvidia-l4 offers 20.3 GiB"
+        "31B bf16 needs 30.1 GiB of weights and 1.1 GiB beside them on each of 2 GPUs; an nvidia-l4 offers 20.3 GiB"
     )
 
 
 def test_a_cache_that_is_too_small():
     assert told(a_request("31B", **BF16, context_length=262144, concurrency=4), a_pool(gpus=1)) == (
-        "31B bf16 leaves 12.6 GiB for the KV cache of 72.8 GiB; 262,144 tokens \u00d7 4 need 47.9 GiB "
+        "31B bf16 leaves 13.3 GiB for the KV cache of 72.8 GiB; 262,144 tokens \u00d7 4 need 47.9 GiB "
         "(FP8, 2048 batched)"
     )
 
@@ -79,7 +79,14 @@ def test_a_cache_that_is_too_small():
             {"taints": (Taint("team", "", "NoExecute"),)},
             "the taint team:NoExecute is not tolerated: add a toleration to hardware.tolerations",
         ),
-        ({}, {"driver_major": 535}, "driver 535 is too old: the image of VLLM needs 580"),
+        (
+            {},
+            {"driver_major": 535},
+            (
+                "driver 535 is too old: the engine's image is built on CUDA 13, which needs driver 580: update the "
+                "driver, or bring an image built on CUDA 12 (vllm#39878)"
+            ),
+        ),
         ({}, {"accelerators_per_node": 0}, "a node has no nvidia.com/gpu"),
         (
             {"context_length": 200_000},
@@ -96,7 +103,10 @@ def test_a_cache_that_is_too_small():
         (
             {"kv_cache_precision": "FP8"},
             {"compute_capability": (8, 0)},
-            "an FP8 KV cache needs compute capability 8.9: Triton has no fp8e4nv below it",
+            (
+                "an FP8 KV cache needs compute capability 8.9: Triton has no fp8e4nv below it; "
+                "set serving.kvCachePrecision: BF16 (vllm#49077)"
+            ),
         ),
     ],
 )
@@ -143,7 +153,7 @@ def test_the_reason_says_what_was_given_up():
     choice, _ = chosen(request, a_pool(gpus=1))
     assert explain.reason(choice.fit, request) == (
         "31B bf16 on 1 \u00d7 nvidia-h100-80gb of gke-nodepool/h100-80gb: the first of the order that has room; "
-        "BF16 \u2192 FP8 KV cache, 8192 \u2192 4096 batched tokens, 1024 \u2192 256 sequences "
+        "BF16 \u2192 FP8 KV cache, 8192 \u2192 4096 batched tokens "
         "to keep 32,768 tokens \u00d7 2"
     )
 
@@ -157,7 +167,7 @@ def test_the_reason_of_a_plan_that_gave_up_nothing_is_short():
 
 
 def test_a_tight_plan_says_so():
-    request = a_request("31B", **BF16, context_length=262144)
+    request = a_request("31B", **BF16, context_length=32768, concurrency=4)
     choice, _ = chosen(request, a_pool(gpus=1))
     assert choice.fit.tight
     assert "fits only inside the 1.0 GiB band of the estimate" in explain.reason(choice.fit, request)
@@ -190,6 +200,60 @@ def test_nothing_fits_tells_the_nearest_miss_and_a_remedy():
     assert "need 47.9 GiB" in said
     assert said.endswith("lower serving.contextLength or concurrency, or allow larger or more GPUs")
     assert len(said) <= 512
+
+
+def test_what_is_missed_by_is_said_once():
+    request = a_request("31B", **BF16)
+    _, found = chosen(request, a_pool("nvidia-l4", gpus=1))
+    said = explain.nothing_fits(found, request)
+    assert (
+        "for at least 8,192 tokens \u00d7 1; nearest: 31B bf16 on 1 \u00d7 nvidia-l4 of gke-nodepool/l4 needs"
+        in said
+    )
+    assert said.count("31B bf16") == 1
+
+
+def test_a_variant_that_takes_no_audio_is_named_once():
+    request = a_request("31B", **BF16, modalities=frozenset({"text", "audio"}))
+    _, found = chosen(request, a_pool())
+    assert "nearest: 31B bf16 takes no audio" in explain.nothing_fits(found, request)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"resource": "nvidia.com/mig-3g.40gb", "sharing": Sharing.MIG, "memory_mib": 40320},
+            "a mig-3g.40gb slice of an nvidia-a100-80gb offers 35.",
+        ),
+        (
+            {
+                "product": "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb",
+                "sharing": Sharing.MIG,
+                "memory_mib": 40320,
+            },
+            "a mig-3g.40gb slice of an nvidia-a100-80gb offers 35.",
+        ),
+        (
+            {"sharing": Sharing.TIME_SLICING, "clients_per_device": 2, "memory_mib": 40960},
+            "a share (1 of 2, time-slicing) of an nvidia-a100-80gb offers",
+        ),
+    ],
+)
+def test_a_part_of_a_card_is_named_as_such(changes, said):
+    pool = a_pool("nvidia-a100-80gb", gpus=1, **changes)
+    assert said in told(a_request("31B", **BF16, shared_accelerators=True), pool)
+
+
+def test_a_plan_on_a_slice_names_the_slice():
+    pool = a_pool(
+        "nvidia-a100-80gb", gpus=1, sharing=Sharing.MIG, memory_mib=40320, resource="nvidia.com/mig-3g.40gb"
+    )
+    request = a_request("E4B", **BF16)
+    choice, _ = chosen(request, pool)
+    assert "E4B bf16 on 1 \u00d7 mig-3g.40gb slice of an nvidia-a100-80gb" in explain.reason(
+        choice.fit, request
+    )
 
 
 def test_nothing_fits_where_a_taint_is_in_the_way():

@@ -59,6 +59,7 @@ def test_every_field_that_can_change_a_plan_is_read():
         engine_version="0.33.0",
         engine_overrides=(("enforce-eager", "true"),),
         engine_image="us/vllm:1",
+        features=frozenset(),
         pools=("gke-nodepool/l4",),
         accelerators=("nvidia-l4",),
         max_accelerators=2,
@@ -70,6 +71,38 @@ def test_every_field_that_can_change_a_plan_is_read():
         memory_bytes=3 * GIB,
         ephemeral_bytes=GIB,
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "features", "named"),
+    [
+        ({}, {"tool-calling", "thinking", "thinking-on-request"}, set()),
+        (
+            {"serving": {"toolCalling": "Enabled"}},
+            {"tool-calling", "thinking", "thinking-on-request"},
+            {"tool-calling"},
+        ),
+        ({"serving": {"toolCalling": "Disabled"}}, {"thinking", "thinking-on-request"}, set()),
+        ({"serving": {"thinking": "Default"}}, {"tool-calling", "thinking"}, {"thinking"}),
+        ({"serving": {"thinking": "Disabled"}}, {"tool-calling"}, set()),
+        ({"model": {"tuning": "Base"}}, set(), set()),
+        (
+            {
+                "model": {
+                    "variants": ["31B"],
+                    "adapters": [
+                        {"name": "a", "source": {"huggingFace": {"repo": "a/b", "revision": "0" * 40}}}
+                    ],
+                }
+            },
+            {"tool-calling", "thinking", "thinking-on-request", "lora"},
+            set(),
+        ),
+    ],
+)
+def test_features_are_what_the_server_does_and_the_named_ones_are_written(spec, features, named):
+    request = read(spec)
+    assert (request.features, request.named_features) == (features, named)
 
 
 def test_values_are_plain_strings():
@@ -93,7 +126,7 @@ def test_the_hash_is_the_same_in_every_process():
     [
         {"replicas": 7},
         {"suspend": True},
-        {"serving": {"toolCalling": "Disabled"}},
+        {"serving": {"modelName": "x"}},
         {"pod": {"labels": {"a": "b"}}},
     ],
 )
@@ -126,6 +159,8 @@ OTHERWISE = {
     "memory_bytes": 1,
     "ephemeral_bytes": 1,
     "engine_image": "us/vllm:1",
+    "features": frozenset({"lora"}),
+    "named_features": frozenset({"tool-calling"}),
 }
 
 
