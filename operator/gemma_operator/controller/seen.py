@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gemma_operator.api.model import Tuning
 from gemma_operator.backends.decision import Decision
 from gemma_operator.backends.kubernetes.health import health, states
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
@@ -13,11 +14,10 @@ from gemma_operator.probing.prober import Target
 def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
     """The pods that run and have an address, each asked for the model that it was told to serve.
 
-    By its own word and not the spec's: in a rollout that renames the model the old replicas are still right.
+    By its own word and not the spec's: in a rollout that renames the model the old replicas are still right,
+    and what runs is watched on while the spec cannot be read.
     """
-    if snapshot.deployment is None:
-        return ()
-    tuning = snapshot.deployment.spec.model.tuning.value
+    tuning = Tuning.INSTRUCT if snapshot.deployment is None else snapshot.deployment.spec.model.tuning
     return tuple(
         Target(
             pod_uid=replica.uid,
@@ -25,7 +25,7 @@ def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
             port=engine.port,
             engine=engine,
             model_name=replica.model_name,
-            token_request=engine.token_request(model_name=replica.model_name, tuning=tuning),
+            token_request=engine.token_request(model_name=replica.model_name, tuning=tuning.value),
             pod_ready=replica.ready,
         )
         for replica in snapshot.replicas
