@@ -76,7 +76,8 @@ TABLE = [
     ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 0), **FP8_KV}, {"kv_cache_precision": "BF16"}),
     ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 6), **FP8_KV}, {"kv_cache_precision": None}),
     ("fp8-kv-on-sm100", REFUSE, "vllm#51828", {**cc(10, 0), **FP8_KV, **v("0.28.0")}, v("0.29.0")),
-    ("fp8-kv-on-sm100", REFUSE, "vllm#51828", {**cc(10, 3), **FP8_KV, **v("0.25.1")}, cc(9, 0)),
+    ("fp8-kv-on-sm100", REFUSE, "vllm#51828", {**cc(10, 3), **FP8_KV, **v("0.27.0")}, cc(9, 0)),
+    ("fp8-kv-on-sm100", REFUSE, "vllm#51828", {**cc(10, 0), **FP8_KV, **v("0.28.0")}, v("0.26.0")),
     ("fp8-weights-before-ada", LIMIT, "vllm#5975", {"precision": "fp8", **cc(8, 0)}, cc(8, 9)),
     (
         "fp8-experts-on-ampere-parallel",
@@ -267,11 +268,11 @@ TABLE = [
     ("lora-of-unsloth", WARN, "vllm#41754", uses("lora"), {"features": GOOD.features}),
     ("mtp-before-0.21", REFUSE, "vllm#42005", {**v("0.20.2"), **DRAFTS}, v("0.21.0")),
     ("mtp-under-load", WARN, "vllm#43982", {**v("0.22.1"), **DRAFTS}, v("0.23.0")),
-    ("mtp-and-tools", REFUSE, "vllm#39043", {**v("0.24.0"), **DRAFTS}, v("0.25.1")),
+    ("mtp-and-tools", REFUSE, "vllm#41967", {**v("0.24.0"), **DRAFTS}, v("0.25.1")),
     (
         "mtp-and-tools",
         REFUSE,
-        "vllm#39043",
+        "vllm#41967",
         {**v("0.21.0"), **DRAFTS},
         {"features": frozenset({"speculative-decoding"})},
     ),
@@ -279,7 +280,7 @@ TABLE = [
     (
         "mtp-with-fp8-kv-on-hopper",
         REFUSE,
-        "vllm#48495",
+        "vllm#48848",
         {**v("0.30.0"), **FP8_KV, **DRAFTS},
         v("0.31.0"),
     ),

@@ -165,7 +165,7 @@ def test_a_drafter_is_asked_for_by_itself():
     known = Compatibility(request, packaged())
     candidate = a_candidate(pool)
     assert known.refusal(candidate, pool) is None
-    assert "vllm#39043" in known.refusal(candidate, pool, drafting=True)
+    assert "vllm#41967" in known.refusal(candidate, pool, drafting=True)
     without_tools = Compatibility(replace(request, features=frozenset()), packaged())
     assert without_tools.refusal(candidate, pool, drafting=True) is None
     today = Compatibility(replace(request, engine_version="0.32"), packaged())
