@@ -24,7 +24,9 @@ def test_an_engine_with_less_room_than_planned_is_told_and_serves(team: Team):
 
     def told():
         chat = team.get("GemmaDeployment", "chat")
-        return chat if "33008 tokens" in condition(chat, "Planned").get("message", "").replace(",", "") else None
+        return (
+            chat if "33008 tokens" in condition(chat, "Planned").get("message", "").replace(",", "") else None
+        )
 
     chat = until(told, what="the measurement stands in Planned")
     measured, plan = chat["status"]["measured"], chat["status"]["plan"]

@@ -3,26 +3,17 @@
 A default never stands here, whether written out or left away; an entry goes when its part comes.
 """
 
-import re
 from collections.abc import Callable
 from typing import Final
 
 from gemma_operator.api.access import AccessSpec
 from gemma_operator.api.deployment import GemmaDeploymentSpec
-from gemma_operator.api.model import Tuning
 from gemma_operator.api.placement import CacheType
 from gemma_operator.api.scaling import RolloutSpec
-from gemma_operator.api.serving import DEFAULT_ENGINE_VERSION
-
-_KNOWN_VERSION = re.compile(rf"^{re.escape(DEFAULT_ENGINE_VERSION)}(\.[0-9]+)?$")
 
 NOT_IMPLEMENTED: Final[dict[str, Callable[[GemmaDeploymentSpec], bool]]] = {
     "model.source": lambda spec: spec.model.source is not None,
     "model.adapters": lambda spec: bool(spec.model.adapters),
-    "model.tuning": lambda spec: spec.model.tuning is not Tuning.INSTRUCT,
-    "serving.engine.version": lambda spec: (
-        _KNOWN_VERSION.match(spec.serving.engine.effective_version) is None
-    ),
     "placement.capacityTimeoutSeconds": lambda spec: spec.placement.capacity_timeout_seconds != 0,
     "weights.cache": lambda spec: spec.weights.cache.type is not CacheType.NONE,
     "access": lambda spec: spec.access is not None and spec.access != AccessSpec(),

@@ -51,7 +51,9 @@ INPUTS_HASH: Final = f"{PREFIX}inputs-hash"
 RENDERER_VERSION: Final = f"{PREFIX}renderer-version"
 PLAN: Final = f"{PREFIX}plan"
 APPLIED_HASH: Final = f"{PREFIX}applied-hash"
-MODEL_NAME: Final = f"{PREFIX}model-name"  # on pods: what this one is asked for, whatever the spec says by now
+MODEL_NAME: Final = (
+    f"{PREFIX}model-name"  # on pods: what this one is asked for, whatever the spec says by now
+)
 INTENT: Final = f"{PREFIX}intent"  # on pods: hash of the template that they were made from
 
 _CHILD_NAME_MAX_LENGTH = 63

@@ -20,6 +20,7 @@ from gemma_operator.catalog.records import (
     EngineVersionRules,
     HostDemand,
     MachineType,
+    ModelRunner,
     OverheadModel,
     Variant,
 )
@@ -109,7 +110,7 @@ def engine(name: str, entry: Entry) -> Engine:
         known_versions=frozenset(entry.texts("knownVersions")),
         rules=tuple(_inner(rule, _rules) for rule in entry.entries("rules")),
         batch_tiers=tuple(_inner(tier, _batch_tier) for tier in entry.entries("batchTiers")),
-        small_accelerators=frozenset(entry.texts("smallAccelerators")),
+        small_accelerators=entry.text_map("smallAccelerators"),
         overhead=_inner(entry.entry("overhead"), _overhead),
         block_size=entry.integer("blockSize"),
         block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
@@ -151,15 +152,25 @@ def _overhead(entry: Entry) -> OverheadModel:
     return OverheadModel(
         base_gib=entry.number("baseGib"),
         base_parallel_gib=entry.number("baseParallelGib"),
-        sampler_mib_per_sequence=entry.number("samplerMibPerSequence"),
-        graphs_few_sequences=entry.integer("graphsFewSequences"),
-        graphs_few_gib=entry.number("graphsFewGib"),
-        graphs_gib=entry.number("graphsGib"),
-        graphs_parallel_gib=entry.number("graphsParallelGib"),
+        runners=tuple(_inner(runner, _runner) for runner in entry.entries("runners")),
+        graphs_largest_batch=entry.integer("graphsLargestBatch"),
+        graphs_parallel_more_gib=entry.number("graphsParallelMoreGib"),
         band_gib=entry.number("bandGib"),
         invisible_mib=entry.integer("invisibleMib"),
         provisional=entry.boolean("provisional"),
         source=entry.text("source"),
+    )
+
+
+def _runner(entry: Entry) -> ModelRunner:
+    return ModelRunner(
+        since=entry.text("since"),
+        name=entry.text("name"),
+        dense_only=entry.boolean("denseOnly", False),
+        held_mib_per_sequence=entry.number("heldMibPerSequence"),
+        sampler_mib_per_sequence=entry.number("samplerMibPerSequence"),
+        graphs_few_gib=entry.number("graphsFewGib"),
+        graphs_gib=entry.number("graphsGib"),
     )
 
 

@@ -117,16 +117,31 @@ class BatchTier:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelRunner:
+    """One of the engine's model runners: what it keeps and what its profiling run takes."""
+
+    since: str
+    name: str
+    #: Until the next entry that holds, only models without experts are run by it.
+    dense_only: bool
+    #: Kept for good, for each sequence of max_num_seqs.
+    held_mib_per_sequence: float
+    #: At the peak of the sampler's dry run.
+    sampler_mib_per_sequence: float
+    #: The estimate that is deducted for CUDA graphs, with few sizes and with all; 0: none is made.
+    graphs_few_gib: float
+    graphs_gib: float
+
+
+@dataclass(frozen=True, slots=True)
 class OverheadModel:
     """Memory beside weights and KV cache, GiB a GPU; see planner/vllm/overhead.py for the formula."""
 
     base_gib: float
     base_parallel_gib: float
-    sampler_mib_per_sequence: float
-    graphs_few_sequences: int
-    graphs_few_gib: float
-    graphs_gib: float
-    graphs_parallel_gib: float
+    runners: tuple[ModelRunner, ...]
+    graphs_largest_batch: int
+    graphs_parallel_more_gib: float
     band_gib: float
     invisible_mib: int
     provisional: bool
@@ -165,8 +180,8 @@ class Engine:
     known_versions: frozenset[str]
     rules: tuple[EngineVersionRules, ...]
     batch_tiers: tuple[BatchTier, ...]
-    #: Accelerators that count as small whatever their memory.
-    small_accelerators: frozenset[str]
+    #: Accelerators that count as small whatever their memory, and the version from which they do.
+    small_accelerators: Mapping[str, str]
     overhead: OverheadModel
     block_size: int
     block_sizes: tuple[BlockSizeRule, ...]

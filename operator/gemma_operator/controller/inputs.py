@@ -57,7 +57,8 @@ class InputsOf:
             return Inputs(None, None, "", (), str(error))
         wanted = deployment.spec.serving.engine
         name = self._settings.default_engine if wanted.name == "Auto" else wanted.name.value
-        extra = engine_named(name).extra_arguments(wanted.extra_args)
+        version = wanted.version or self._settings.default_engine_version
+        extra = engine_named(name).extra_arguments(wanted.extra_args, version=version)
         request = from_spec(
             obj["metadata"]["namespace"],
             deployment.spec,

@@ -86,8 +86,8 @@ class Engine(Protocol):
         """The settings that a command line stands for; inverse of `arguments` for what capacity needs."""
         ...
 
-    def extra_arguments(self, extra_args: Sequence[str]) -> ExtraArguments:
-        """What the user's own flags change in the planner's sums."""
+    def extra_arguments(self, extra_args: Sequence[str], *, version: str = ...) -> ExtraArguments:
+        """What the user's own flags change in the planner's sums; `version` defaults to the operator's."""
         ...
 
     def token_request(self, *, model_name: str, tuning: str) -> TokenRequest:

@@ -1,7 +1,7 @@
 """vLLM: how it is started, asked and read.
 
-Every flag here stands in `vllm serve --help=all` of 0.32.0, and `vllm_flags.txt` is that list; a test holds
-both. Each setting that capacity depends on is emitted, also where it equals the engine's default: defaults
+Every flag that is emitted here stands in the parser of each version from 0.19.1 to 0.33.0 (`vllm_flags`); a test holds
+it to them. Each setting that capacity depends on is emitted, also where it equals the engine's default: defaults
 move between versions, plans do not.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 from gemma_operator.engines import command_line
 from gemma_operator.engines.base import ExtraArguments, MetricNames, Serving, TokenRequest
 from gemma_operator.engines.startup_probe import generated_tokens
+from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.planner.values import KvPrecision, Plan, Settings
 
 PORT: Final = 8000
@@ -30,6 +31,7 @@ _ACCOUNTED: Final = frozenset(
         "cudagraph-capture-sizes",
         "disable-hybrid-kv-cache-manager",
         "enable-expert-parallel",
+        "enable-sleep-mode",  # up to 0.26 its allocator hides from the profiling run: more KV cache than there is room
         "enforce-eager",
         "kv-offloading-size",
         "kv-transfer-config",
@@ -39,18 +41,13 @@ _ACCOUNTED: Final = frozenset(
     }
 )
 
-
-def _known_flags() -> frozenset[str]:
-    text = resources.files(__package__).joinpath("vllm_flags.txt").read_text(encoding="utf-8")
-    return frozenset(text.split())
-
-
-KNOWN_FLAGS: Final = _known_flags()
+DEFAULT_VERSION: Final = "0.32"
+KNOWN_FLAGS: Final = flags_of(DEFAULT_VERSION)
 _PROBE_SCRIPT: Final = resources.files(__package__).joinpath("startup_probe.py").read_text(encoding="utf-8")
 
 
 class Vllm:
-    """vLLM's OpenAI server, 0.32."""
+    """vLLM's OpenAI server, 0.19.1 to 0.33."""
 
     name = "VLLM"
     command: tuple[str, ...] = ("vllm", "serve")
@@ -136,9 +133,9 @@ class Vllm:
             enforce_eager=switched_on("enforce-eager"),
         )
 
-    def extra_arguments(self, extra_args: Sequence[str]) -> ExtraArguments:
-        """Which of the user's flags the planner must know of, and which nobody knows."""
-        flags = tuple(command_line.read(extra_args, known=KNOWN_FLAGS))
+    def extra_arguments(self, extra_args: Sequence[str], *, version: str = DEFAULT_VERSION) -> ExtraArguments:
+        """Which of the user's flags the planner must know of, and which that version does not know."""
+        flags = tuple(command_line.read(extra_args, known=flags_of(version)))
         overrides = {flag.name: _override(flag) for flag in flags if flag.name in _ACCOUNTED}
         unknown = dict.fromkeys(f"--{flag.name}" for flag in flags if not flag.known)
         return ExtraArguments(overrides=tuple(sorted(overrides.items())), unknown=tuple(unknown))

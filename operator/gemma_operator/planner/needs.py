@@ -105,6 +105,7 @@ class Needs:
         return overhead.terms(
             candidate.variant,
             self._engine.overhead,
+            engine_version=self._request.engine_version,
             precision=candidate.precision,
             tensor_parallel=candidate.tensor_parallel,
             max_batched_tokens=batched_tokens,

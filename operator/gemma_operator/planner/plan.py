@@ -190,11 +190,12 @@ def from_status(
 
 def image(engine: Engine, version: str) -> str:
     """The published image of a version: as the catalog has it, else the tag of that patch release."""
-    known = engine.images.get(version)
+    release = version if version.count(".") > 1 else f"{version}.0"
+    known = engine.images.get(version) or engine.images.get(release)
     if known is not None:
         return known
-    repository = engine.images[engine.default_version].rpartition(":")[0]
-    return f"{repository}:v{version if version.count('.') > 1 else version + '.0'}"
+    repository = next(iter(engine.images.values())).rpartition(":")[0]
+    return f"{repository}:v{release}"
 
 
 def planned_memory(memory: Memory) -> PlannedMemory:

@@ -181,13 +181,16 @@ def _overhead_lines(found: Sum, terms: overhead.Terms, card: Card) -> Iterator[L
     gpus = found.candidate.tensor_parallel
     base = "context and workspace" if gpus == 1 else f"context, workspace and buffers between {gpus} GPUs"
     yield Line("overhead", "base", _gib(terms.base_gib), base)
+    sequences = f"{number(found.sequences)} sequences"
+    if terms.held_gib:
+        yield Line("overhead", "counts by word", _gib(terms.held_gib), f"{sequences}, kept for good")
     batch = f"{number(found.row.batched_tokens)} batched tokens"
     yield Line("overhead", "forward pass", _gib(terms.forward_gib), batch)
-    yield Line("overhead", "sampler", _gib(terms.sampler_gib), f"{number(found.sequences)} sequences")
+    yield Line("overhead", "sampler", _gib(terms.sampler_gib), sequences)
     yield Line(
         "overhead", "CUDA graphs", _gib(terms.graphs_gib), "the engine's estimate, where it deducts one"
     )
-    how = "base + the larger of forward pass and sampler + graphs"
+    how = "base + counts by word + the larger of forward pass and sampler + graphs"
     yield Line("overhead", "overhead", found.overhead_bytes, how)
 
 

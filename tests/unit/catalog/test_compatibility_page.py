@@ -41,5 +41,8 @@ def test_conditions_are_told_in_words():
     assert rows["| fp8-kv-on-sm100"] == (
         "compute capability from 10.0 below 11.0; vLLM from 0.27.0 below 0.29.0; KV cache in FP8"
     )
-    assert rows["| transformers-5.15"] == "vLLM 0.26.0, 0.27.0, 0.27.1; not with `no-image`; not with `own-image`"
+    assert (
+        rows["| transformers-5.15"]
+        == "vLLM 0.26.0, 0.27.0, 0.27.1; not with `no-image`; not with `own-image`"
+    )
     assert rows["| gemma4-before-0.19.1"] == "vLLM below 0.19.1"

@@ -195,7 +195,51 @@ def test_checkpoints_lie_where_they_lie():
         ),
         "gemma-4-31b-it-nvfp4": ("nvidia/Gemma-4-31B-IT-NVFP4", "Instruct", (1, 2, 4, 8), {"mlp": 0.5625}),
         "gemma-4-26b-a4b-it-nvfp4": ("nvidia/Gemma-4-26B-A4B-NVFP4", "Instruct", (1, 2), {"experts": 0.5625}),
+        "gemma-4-31b-it-fp8-block": (
+            "RedHatAI/gemma-4-31B-it-FP8-block",
+            "Instruct",
+            (1, 2, 4, 8),
+            dict.fromkeys(linears, 1 + 2 / 128),
+        ),
+        "gemma-4-26b-a4b-it-nvfp4-redhat": (
+            "RedHatAI/gemma-4-26B-A4B-it-NVFP4",
+            "Instruct",
+            (1, 2),
+            dict.fromkeys({*linears, "experts"}, 0.5625),
+        ),
+        "gemma-4-12b-it-nvfp4-redhat": (
+            "RedHatAI/gemma-4-12B-it-NVFP4",
+            "Instruct",
+            (1, 2, 4, 8),
+            {"attention": 1.0, "mlp": 0.5625},
+        ),
+        **{
+            name: (repo, "Instruct", (1, 2, 4, 8), dict.fromkeys(linears, 0.5625))
+            for name, repo in (
+                ("gemma-4-31b-it-awq-4bit", "cyankiwi/gemma-4-31B-it-AWQ-4bit"),
+                ("gemma-4-31b-it-qat-awq-int4", "cyankiwi/gemma-4-31B-it-qat-AWQ-INT4"),
+                ("gemma-4-31b-it-nvfp4-turbo", "LilaRest/gemma-4-31B-it-NVFP4-turbo"),
+            )
+        },
     }
+
+
+def test_who_made_the_model_comes_first_and_third_parties_last():
+    ranks = {"google": 0, "nvidia": 1, "RedHatAI": 2}
+    order = [ranks.get(checkpoint.repo.partition("/")[0], 3) for checkpoint in packaged().checkpoints]
+    assert order == sorted(order)
+    assert set(order) == {0, 1, 2, 3}
+
+
+def test_a_checkpoint_serves_no_more_than_its_variant_and_one_has_lost_its_towers():
+    assert {c.name: set(c.modalities) for c in packaged().checkpoints if "image" not in c.modalities} == {
+        "gemma-4-31b-it-nvfp4-turbo": {"text"}
+    }
+
+
+def test_a_revision_is_a_whole_commit():
+    pinned = {c.name: c.revision for c in packaged().checkpoints if c.revision}
+    assert pinned == {"gemma-4-31b-it-bf16": "68abe48010cbe15293462fa11e901a60639a44e5"}
 
 
 def test_checkpoints_are_free_and_say_which_engine_and_card_they_need():
@@ -208,9 +252,14 @@ def test_checkpoints_are_free_and_say_which_engine_and_card_they_need():
 
 def test_the_engine_of_0_32():
     engine = packaged().engines["VLLM"]
-    assert (engine.default_version, engine.images) == ("0.32", {"0.32": "vllm/vllm-openai:v0.32.0"})
+    assert engine.default_version == "0.32"
+    assert dict(engine.images) == {v: f"vllm/vllm-openai:v{v}" for v in engine.known_versions}
     assert (engine.block_size, engine.items_per_prompt) == (16, 999)
-    assert engine.small_accelerators == {"nvidia-a100-40gb", "nvidia-a100-80gb"}
+    assert engine.small_accelerators == {
+        "nvidia-a100-40gb": "0.19.1",
+        "nvidia-a100-80gb": "0.19.1",
+        "nvidia-gb10": "0.33.0",
+    }
     host = engine.replica
     assert (host.cpu_millis, host.cpu_millis_per_accelerator) == (2000, 1000)
     assert (host.memory_mib, host.memory_mib_per_accelerator, host.ephemeral_mib) == (8192, 4096, 20480)
@@ -223,7 +272,15 @@ def test_the_engine_of_0_32():
 def test_overhead_is_the_provisional_rule():
     model = packaged().engines["VLLM"].overhead
     assert model.provisional
-    assert (model.base_gib, model.base_parallel_gib, model.sampler_mib_per_sequence) == (0.25, 0.6, 3.75)
-    assert (model.graphs_few_sequences, model.graphs_few_gib) == (4, 0.26)
-    assert (model.graphs_gib, model.graphs_parallel_gib) == (0.83, 0.96)
+    assert (model.base_gib, model.base_parallel_gib) == (0.25, 0.6)
+    assert [
+        (r.since, r.name, r.dense_only, r.held_mib_per_sequence, r.sampler_mib_per_sequence)
+        for r in model.runners
+    ] == [
+        ("0.19.1", "first", False, 0, 3.75),
+        ("0.27.0", "second", True, 1.03, 1.5),
+        ("0.29.0", "second", False, 1.03, 1.5),
+    ]
+    assert [(r.graphs_few_gib, r.graphs_gib) for r in model.runners] == [(0.26, 0.79), (0, 0), (0.1, 0.5)]
+    assert (model.graphs_largest_batch, model.graphs_parallel_more_gib) == (512, 0.17)
     assert (model.band_gib, model.invisible_mib) == (1.0, 768)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gemma_operator.api.owned import is_owned_argument, is_owned_variable
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.engines.vllm import KNOWN_FLAGS, MODALITIES, Vllm
+from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.errors import InvalidSpec
 from gemma_operator.planner.values import KvPrecision, Settings
 from plans import a_plan, some_serving, some_settings
@@ -40,7 +41,7 @@ def option_line(flag):
     return next(line for line in HELP.splitlines() if re.match(rf"^  (\S.*, )?{flag}(,| |$)", line))
 
 
-def test_the_known_flags_are_those_of_the_help():
+def test_the_flags_of_0_32_are_those_of_its_help():
     declared = set()
     for line in HELP.splitlines():
         if line.startswith("  -"):
@@ -51,6 +52,37 @@ def test_the_known_flags_are_those_of_the_help():
 @pytest.mark.parametrize("flag", emitted_flags())
 def test_every_flag_that_is_emitted_is_one_of_the_engines(flag):
     assert option_line(flag)
+
+
+VERSIONS = (
+    *("0.19.1", "0.20.0", "0.20.2", "0.21.0", "0.22.0", "0.22.1", "0.23.0", "0.24.0", "0.25.1", "0.26.0"),
+    *("0.27.1", "0.28.0", "0.29.0", "0.30.0", "0.31.0", "0.32.0", "0.33.0"),
+)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_flag_that_is_emitted_is_known_to_every_version(version):
+    assert set(emitted_flags()) <= flags_of(version)
+
+
+@pytest.mark.parametrize(
+    ("flag", "version", "there"),
+    [
+        ("--mamba-backend", "0.19.1", False),
+        ("--mamba-backend", "0.20.0", True),
+        ("--max-num-seqs", "0.18.0", True),  # older than the oldest: as the oldest
+        ("--max-num-seqs", "0.99", True),
+        ("--turbo", "0.32", False),
+    ],
+)
+def test_flags_come_and_go_with_versions(flag, version, there):
+    assert (flag in flags_of(version)) is there
+
+
+def test_a_users_flag_is_held_against_the_version_that_runs():
+    flag = "--mamba-backend"
+    assert VLLM.extra_arguments([flag, "1"], version="0.19.1").unknown == (flag,)
+    assert VLLM.extra_arguments([flag, "1"], version="0.32").unknown == ()
 
 
 # --enforce-eager is the user's own: it comes from extraArgs, through the planner, and back.
@@ -253,6 +285,7 @@ def test_flags_that_change_what_fits_reach_the_planner(extra_args, overrides):
         "cudagraph-capture-sizes",
         "disable-hybrid-kv-cache-manager",
         "enable-expert-parallel",
+        "enable-sleep-mode",
         "enforce-eager",
         "max-cudagraph-capture-size",
         "mm-processor-kwargs",

@@ -46,11 +46,11 @@ H100 = a_pool("nvidia-h100-80gb")
 L4 = a_pool("nvidia-l4")
 
 
-def test_31b_on_one_h100_gives_up_batch_and_sequences_for_its_context():
+def test_31b_on_one_h100_gives_up_batch_for_its_context():
     fit = fitted("gemma-4-31b-it-bf16", H100)
-    assert settings_of(fit) == (32768, "BF16", 4096, 256)
+    assert settings_of(fit) == (32768, "BF16", 4096, 1024)
     assert not fit.tight
-    assert fit.given_up == (GivenUp("maxBatchedTokens", 8192, 4096), GivenUp("maxSequences", 1024, 256))
+    assert fit.given_up == (GivenUp("maxBatchedTokens", 8192, 4096),)
 
 
 def test_two_h100_give_up_nothing():
@@ -63,7 +63,7 @@ def test_memory_adds_up_to_what_the_engine_may_use():
     fit = fitted("gemma-4-31b-it-bf16", H100, gpus=2)
     assert fit.memory.total_bytes == fit.memory.usable_bytes == 81080 * MIB * 92 // 100
     assert fit.memory.weights_bytes == pytest.approx(30.14 * GIB, rel=0.001)
-    assert fit.memory.overhead_bytes == int((0.6 + 3.75 + 0.96) * GIB)
+    assert fit.memory.overhead_bytes == int((0.6 + 1.03 + 1.5 + 0.67) * GIB)
     assert fit.memory.band_bytes == GIB
 
 
@@ -103,7 +103,7 @@ def test_a_smaller_batch_comes_before_an_fp8_cache():
         65536,
         "BF16",
         2048,
-        256,
+        1024,
     )
     fit = fitted("gemma-4-31b-it-bf16", H100, context_length=131072)
     assert settings_of(fit)[:2] == (131072, "FP8")
@@ -211,7 +211,7 @@ def test_flags_that_are_reckoned_with_change_the_sums():
     eager = fitted(
         "gemma-4-12b-it-bf16", a_pool("nvidia-l40s"), engine_overrides=(("enforce-eager", "true"),)
     )
-    assert plain.memory.overhead_bytes - eager.memory.overhead_bytes == pytest.approx(0.83 * GIB, abs=2)
+    assert plain.memory.overhead_bytes - eager.memory.overhead_bytes == pytest.approx(0.5 * GIB, abs=2)
     assert (eager.settings.enforce_eager, eager.unverified) == (True, ())
     every = (("disable-hybrid-kv-cache-manager", "true"),)
     assert (

@@ -28,7 +28,9 @@ H100 = a_pool(
 
 
 def planned(request=None, *pools, **options):
-    request = request or a_request("31B", precisions=("bf16",), context_length=262144)
+    request = request or a_request(
+        "31B", precisions=("bf16",), context_length=262144, kv_cache_precision="BF16"
+    )
     found = feasible(request, pools or (H100,), packaged())
     choice = choose(rank(found, request=request, catalog=packaged()), replicas=1, room=lambda _: Room(1, 1))
     plan = plans.from_choice(
@@ -44,7 +46,10 @@ def test_a_plan_is_what_the_status_shows():
         "engine": {"name": "VLLM", "version": "0.32", "image": "vllm/vllm-openai:v0.32.0"},
         "variant": "31B",
         "precision": "bf16",
-        "checkpoint": {"repo": "google/gemma-4-31B-it"},
+        "checkpoint": {
+            "repo": "google/gemma-4-31B-it",
+            "revision": "68abe48010cbe15293462fa11e901a60639a44e5",
+        },
         "pool": {
             "source": "gke-nodepool",
             "name": "h100-80gb",
@@ -58,7 +63,7 @@ def test_a_plan_is_what_the_status_shows():
         "maxBatchedTokens": 8192,
         "kvCachePrecision": "BF16",
         "gpuMemoryUtilization": 92,
-        "memoryMiB": {"weights": 30863, "kvCache": 38292, "overhead": 5437, "band": 1024, "total": 74592},
+        "memoryMiB": {"weights": 30863, "kvCache": 39838, "overhead": 3891, "band": 1024, "total": 74592},
         "tight": False,
         "unverified": False,
         "hourlyCost": {"amount": "9.8", "currency": "USD"},

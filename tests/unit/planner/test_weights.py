@@ -67,6 +67,9 @@ def test_most_loads_are_within_1_percent():
         ("gemma-4-12b-it-qat-w4a16-ct", 8.07),
         ("gemma-4-e4b-it-qat-w4a16-ct", 9.80),
         ("gemma-4-e2b-it-qat-w4a16-ct", 7.25),
+        ("gemma-4-31b-it-fp8-block", 31.88),
+        ("gemma-4-26b-a4b-it-nvfp4-redhat", 15.67),
+        ("gemma-4-12b-it-nvfp4-redhat", 9.05),
     ],
 )
 def test_the_sum_itself(name, gib):

@@ -1,10 +1,14 @@
 """Memory that the engine takes beside weights and KV cache.
 
-`overhead = base + max(forward pass, sampler) + CUDA graphs`, per GPU. A maximum, not a sum: the profiling
-run does one after the other and frees between. The sampler holds logits of every sequence in FP32 and does
-not shrink with tensor parallelism; the graphs' share is an estimate that the engine deducts before it sizes
-its KV cache, and none is made in eager mode. max_model_len does not matter. Constants and their logs:
-catalog/engines.yaml, `overhead`; residuals: tests/unit/planner/test_overhead.py.
+`overhead = base + held + max(forward pass, sampler) + CUDA graphs`, per GPU. A maximum, not a sum: the profiling
+run does one after the other and frees between. What it depends on beside the settings is the model runner, of
+which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its sampler; the second
+keeps a table of counts by sequence and word for good (`held`) and its sampler takes less. Neither shrinks with
+tensor parallelism. The graphs' share is an estimate that the engine deducts before it sizes its KV cache; none is
+made in eager mode. max_model_len does not matter. Constants, their sources and their logs: catalog/engines.yaml,
+`overhead`; residuals: docs/planner.md.
+
+Not for: sleep mode before 0.27 (its allocator hides from the profiler), host memory shared with the GPU, ROCm, TPU.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import OverheadModel, Variant
+from gemma_operator.catalog.records import ModelRunner, OverheadModel, Variant
+from gemma_operator.planner.vllm import versions
 
 GIB: Final = 1024**3
 MIB: Final = 1024**2
+EXPERTS: Final = "experts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,7 @@ class Terms:
     """What the sum is made of, GiB on each GPU; of `forward` and `sampler` the larger counts."""
 
     base_gib: float
+    held_gib: float
     forward_gib: float
     sampler_gib: float
     graphs_gib: float
@@ -30,13 +37,15 @@ class Terms:
     @property
     def total_bytes(self) -> int:
         """The sum."""
-        return int((self.base_gib + max(self.forward_gib, self.sampler_gib) + self.graphs_gib) * GIB)
+        largest = max(self.forward_gib, self.sampler_gib)
+        return int((self.base_gib + self.held_gib + largest + self.graphs_gib) * GIB)
 
 
 def terms(
     variant: Variant,
     model: OverheadModel,
     *,
+    engine_version: str,
     precision: str,
     tensor_parallel: int,
     max_batched_tokens: int,
@@ -44,11 +53,13 @@ def terms(
     graphs_deducted: bool,
 ) -> Terms:
     """The lines of `overhead_bytes`."""
+    by = runner(model, variant, engine_version)
     return Terms(
         base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
+        held_gib=by.held_mib_per_sequence * max_sequences / 1024,
         forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
-        sampler_gib=model.sampler_mib_per_sequence * max_sequences / 1024,
-        graphs_gib=_graphs_gib(model, tensor_parallel, max_sequences) if graphs_deducted else 0.0,
+        sampler_gib=by.sampler_mib_per_sequence * max_sequences / 1024,
+        graphs_gib=_graphs_gib(model, by, tensor_parallel, max_sequences) if graphs_deducted else 0.0,
     )
 
 
@@ -56,6 +67,7 @@ def overhead_bytes(
     variant: Variant,
     model: OverheadModel,
     *,
+    engine_version: str,
     precision: str,
     tensor_parallel: int,
     max_batched_tokens: int,
@@ -66,12 +78,24 @@ def overhead_bytes(
     return terms(
         variant,
         model,
+        engine_version=engine_version,
         precision=precision,
         tensor_parallel=tensor_parallel,
         max_batched_tokens=max_batched_tokens,
         max_sequences=max_sequences,
         graphs_deducted=graphs_deducted,
     ).total_bytes
+
+
+def runner(model: OverheadModel, variant: Variant, engine_version: str) -> ModelRunner:
+    """The model runner that the engine takes by itself; between versions that differ by model, dense ones first."""
+    wanted = versions.parse(engine_version)
+    started = [
+        each
+        for each in model.runners
+        if versions.parse(each.since) <= wanted and not (each.dense_only and EXPERTS in variant.parameters)
+    ]
+    return max(started, key=lambda each: versions.parse(each.since)) if started else model.runners[0]
 
 
 def band_bytes(model: OverheadModel) -> int:
@@ -85,7 +109,10 @@ def forward_gib_per_1024_tokens(variant: Variant, precision: str) -> float:
     return figures.get(precision, figures["default"])
 
 
-def _graphs_gib(model: OverheadModel, tensor_parallel: int, max_sequences: int) -> float:
-    if max_sequences <= model.graphs_few_sequences:
-        return model.graphs_few_gib
-    return model.graphs_gib if tensor_parallel == 1 else model.graphs_parallel_gib
+def _graphs_gib(model: OverheadModel, by: ModelRunner, tensor_parallel: int, max_sequences: int) -> float:
+    """Graphs are captured up to twice the sequences, at most 512: between few and all, in proportion."""
+    if by.graphs_gib == 0:
+        return 0.0
+    share = min(2 * max_sequences, model.graphs_largest_batch) / model.graphs_largest_batch
+    more = 0.0 if tensor_parallel == 1 else model.graphs_parallel_more_gib
+    return by.graphs_few_gib + (by.graphs_gib + more - by.graphs_few_gib) * share

@@ -45,7 +45,8 @@ def batch_tier(engine: Engine, *, version: str, accelerator: str, visible_mib: i
     An A100 is small whatever its memory; so is a slice of one.
     """
     tiers = _started(engine.batch_tiers, version) or engine.batch_tiers
-    if accelerator in engine.small_accelerators:
+    small_since = engine.small_accelerators.get(accelerator)
+    if small_since is not None and parse(small_since) <= parse(version):
         return tiers[-1]
     return next((tier for tier in tiers if visible_mib >= tier.minimum_visible_mib), tiers[-1])
 
