@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := .build/setup.stamp
 WORKERS ?= 2
 
-.PHONY: help setup binaries demo test lint unit cluster monitoring test-engine test-install crds locks clean
+.PHONY: help setup binaries demo test lint unit cluster monitoring test-engine test-install crds docs bench locks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -62,6 +62,12 @@ test-install: ## image, Helm, kustomize, Argo CD, Flux (not there yet)
 
 crds: setup ## write crds/*.yaml from the models
 	@$(BIN)/gemma-operator crd --output-dir crds
+
+docs: setup ## write the pages that are made from the code
+	@$(BIN)/python hack/hardware_table.py
+
+bench: setup ## print figures, with the machine named; nothing passes or fails by the clock
+	@$(BIN)/pytest -s -p no:cacheprovider tests/bench
 
 locks: ## write requirements/*.txt anew
 	@hack/lock.sh
