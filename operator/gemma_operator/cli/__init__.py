@@ -88,7 +88,7 @@ def _parser(program: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
         description="Managed Gemma 4 on Kubernetes: one GemmaDeployment in, a healthy endpoint out.",
-        epilog=_EPILOG,
+        epilog=_called(_EPILOG, program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
@@ -100,12 +100,17 @@ def _parser(program: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
             command.NAME,
             help=command.HELP,
             description=command.HELP,
-            epilog=command.EPILOG,
+            epilog=_called(command.EPILOG, program),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(below)
         below.set_defaults(command=command)
     return parser
+
+
+def _called(epilog: str, program: str) -> str:
+    """Examples as they are typed by who reads them."""
+    return epilog.replace(f"{_DEFAULT_PROGRAM} ", f"{program} ")
 
 
 def _failed(program: str, error: Exception, *, code: int) -> int:

@@ -71,6 +71,7 @@ class Needs:
         self._batches: dict[tuple[str, int], tuple[int, ...]] = {}
         self._rows: dict[tuple[object, ...], Row] = {}
         self._overheads: dict[tuple[object, ...], Overheads] = {}
+        self._sums: dict[tuple[object, ...], int] = {}
 
     @property
     def eager(self) -> bool:
@@ -158,8 +159,15 @@ class Needs:
         return row
 
     def _overhead(self, candidate: Candidate, batch: int, sequences: int) -> int:
-        terms = self.overhead_terms(candidate, batched_tokens=batch, sequences=sequences)
-        return terms.total_bytes
+        """Kept by what it depends on: tiers share batches, and most precisions share a forward pass."""
+        variant = candidate.variant
+        forward = overhead.forward_gib_per_1024_tokens(variant, candidate.precision)
+        key = (variant.name, forward, candidate.tensor_parallel, batch, sequences)
+        found = self._sums.get(key)
+        if found is None:
+            terms = self.overhead_terms(candidate, batched_tokens=batch, sequences=sequences)
+            found = self._sums[key] = terms.total_bytes
+        return found
 
     def _kv_precisions(self, candidate: Candidate, shape: PoolShape) -> Iterator[KvPrecision]:
         """BF16 before FP8; FP8 unasked only where the card is known to be able."""

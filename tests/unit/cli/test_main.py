@@ -176,3 +176,12 @@ def test_run_names_what_is_wrong_with_its_settings(tmp_path, text, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("--help",), *((name, "--help") for name in ("plan", "pools", "memory"))])
+def test_the_plugins_help_shows_what_is_typed_there(words, capsys):
+    assert main(list(words), program="kubectl gemma") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: kubectl gemma")
+    assert "  kubectl gemma " in said
+    assert "gemma-operator " not in said
