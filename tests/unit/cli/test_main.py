@@ -180,7 +180,7 @@ def test_run_names_what_is_wrong_with_its_settings(tmp_path, text, words):
 
 @pytest.mark.parametrize("words", [("--help",), *((name, "--help") for name in ("plan", "pools", "memory"))])
 def test_the_plugins_help_shows_what_is_typed_there(words, capsys):
-    assert main(list(words), program="kubectl gemma") == 0
+    assert cli.main(list(words), program="kubectl gemma") == 0
     said = capsys.readouterr().out
     assert said.startswith("usage: kubectl gemma")
     assert "  kubectl gemma " in said
