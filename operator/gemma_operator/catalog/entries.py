@@ -16,6 +16,7 @@ from gemma_operator.catalog.records import (
     BatchTier,
     BlockSizeRule,
     Checkpoint,
+    Drafter,
     Engine,
     EngineVersionRules,
     HostDemand,
@@ -43,6 +44,16 @@ def variant(name: str, entry: Entry) -> Variant:
         key_as_value_parameters=entry.integer("keyAsValueParameters", 0),
         rope_dims=entry.integer("ropeDims"),
         forward_gib_per_1024_tokens=entry.number_map("forwardGibPer1024Tokens"),
+        drafter=_inner(entry.entry("drafter"), _drafter) if entry.has("drafter") else None,
+    )
+
+
+def _drafter(entry: Entry) -> Drafter:
+    return Drafter(
+        repo=entry.text("repo"),
+        tokens=entry.integer("tokens"),
+        disk_gib=entry.number("diskGib") if entry.has("diskGib") else None,
+        minimum_engine_version=entry.text("minimumEngineVersion"),
     )
 
 

@@ -25,6 +25,18 @@ class AttentionLayers:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafter:
+    """A small model that proposes tokens for a variant; it has no KV cache of its own."""
+
+    repo: str
+    #: Proposed in one step.
+    tokens: int
+    #: As published; None: nothing tells it.
+    disk_gib: float | None
+    minimum_engine_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One size of the model family: its shape, and how many parameters each class of module holds."""
 
@@ -46,6 +58,7 @@ class Variant:
     rope_dims: int
     #: GiB of activations in a forward pass of 1024 tokens: `default`, and by precision where kernels differ.
     forward_gib_per_1024_tokens: Mapping[str, float]
+    drafter: Drafter | None = None
 
 
 @dataclass(frozen=True, slots=True)

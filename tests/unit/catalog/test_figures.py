@@ -284,3 +284,14 @@ def test_overhead_is_the_provisional_rule():
     assert [(r.graphs_few_gib, r.graphs_gib) for r in model.runners] == [(0.26, 0.79), (0, 0), (0.1, 0.5)]
     assert (model.graphs_largest_batch, model.graphs_parallel_more_gib) == (512, 0.17)
     assert (model.band_gib, model.invisible_mib) == (1.0, 768)
+
+
+@pytest.mark.parametrize(
+    ("variant", "tokens", "gib"),
+    [("E2B", 2, None), ("E4B", 4, None), ("12B", 4, 0.79), ("26B-A4B", 4, 0.77), ("31B", 4, 0.90)],
+)
+def test_each_size_has_its_own_drafter(variant, tokens, gib):
+    drafter = packaged().variants[variant].drafter
+    assert drafter.repo == f"google/gemma-4-{variant}-it-assistant"
+    assert (drafter.tokens, drafter.disk_gib) == (tokens, gib)
+    assert drafter.minimum_engine_version == ("0.23.0" if variant == "12B" else "0.21.0")
