@@ -109,6 +109,8 @@ def machine_type(name: str, entry: Entry) -> MachineType:
         accelerator=entry.text("accelerator"),
         accelerators=entry.integer("accelerators"),
         memory_mib=entry.integer("memoryMib") if entry.has("memoryMib") else None,
+        host_cpu_millis=entry.integer("hostCpuMillis") if entry.has("hostCpuMillis") else None,
+        host_memory_mib=entry.integer("hostMemoryMib") if entry.has("hostMemoryMib") else None,
     )
 
 

@@ -212,6 +212,9 @@ class MachineType:
     accelerators: int
     #: A machine with a fraction of a card: its real memory.
     memory_mib: int | None
+    #: What a node of it has to give beside its accelerators, where a list tells.
+    host_cpu_millis: int | None = None
+    host_memory_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

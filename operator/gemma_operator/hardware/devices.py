@@ -137,6 +137,13 @@ def _verified(card_mib: int | None, memory_mib: int | None, sharing: Sharing) ->
     return abs(card_mib - memory_mib) * 100 <= card_mib * _SAME_CARD_PERCENT
 
 
+def _labelled(device: Device, node: NodeRecord) -> int | None:
+    """How many whole devices the driver's labels speak of: they describe one model a node (GFD, resource.go)."""
+    if device.resource != _NVIDIA_GPU or device.sharing is not Sharing.NONE:
+        return None
+    return gfd.labelled_count(node.labels)
+
+
 def _not_usable(device: Device, node: NodeRecord, *, told: bool, facts: Facts) -> str:
     """Why nothing can be planned for a device that is of the right kind; empty where something can."""
     if node.allocatable and device.count == 0:
@@ -148,6 +155,11 @@ def _not_usable(device: Device, node: NodeRecord, *, told: bool, facts: Facts) -
         return (
             f"{device.count} of {device.resource} on one node are slices or shared devices, and no label "
             "says of which size: declare an AcceleratorPool with acceleratorMemoryMiB"
+        )
+    if (labelled := _labelled(device, node)) and device.count > labelled:
+        return (
+            f"{device.count} of {device.resource} are offered and the labels describe {labelled}: a node of mixed "
+            "models, or cards shared without a label; declare an AcceleratorPool for it"
         )
     if told:
         return ""

@@ -31,6 +31,7 @@ _AMD_PRODUCT = (
     "amd.com/gpu.device-id",
     "beta.amd.com/gpu.device-id",
 )
+_AMD_MEMORY = ("amd.com/gpu.vram", "beta.amd.com/gpu.vram")
 _NEURON = ("karpenter.k8s.aws/instance-accelerator-name", "eks.amazonaws.com/instance-accelerator-name")
 _OS = ("kubernetes.io/os", "beta.kubernetes.io/os")
 
@@ -50,6 +51,7 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     return Facts(
         product=product,
         card=card.name if card else "",
+        memory_mib=_amd_memory_mib(labels) if vendor == "AMD" else None,
         refused=(card.refused if card else "")
         or f"{vendor} devices ({resource}) need another engine build than the CUDA one",
     )
@@ -80,6 +82,13 @@ def operating_system_refused(labels: Mapping[str, str]) -> str:
     """Windows nodes carry NVIDIA's labels and machine types too; the engine's image is for Linux."""
     system = next((labels[label] for label in _OS if label in labels), "linux")
     return "" if system == "linux" else f"the node runs {system}; the engine needs Linux"
+
+
+def _amd_memory_mib(labels: Mapping[str, str]) -> int | None:
+    """`amd.com/gpu.vram` is GiB rounded down, written with a G: 191G or 192G for one card, 144G for half of one."""
+    text = next((labels[label] for label in _AMD_MEMORY if labels.get(label)), "")
+    number, unit = text[:-1], text[-1:]
+    return int(number) * 1024 if unit == "G" and number.isdecimal() else None
 
 
 def _product(labels: Mapping[str, str], vendor: str) -> str:

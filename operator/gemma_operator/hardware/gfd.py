@@ -31,6 +31,9 @@ _STRATEGIES = {"none": Sharing.NONE, "time-slicing": Sharing.TIME_SLICING, "mps"
 #: `all-1g.5gb`: every card cut alike. `all-disabled` and `all-balanced` name no one profile.
 _ALL_CUT = re.compile(r"all-[0-9]+g\..+")
 _PROFILE = re.compile(r"(?P<slices>[0-9]+g)\.(?P<gb>[0-9]+)gb(?P<attributes>.*)")
+#: `GRID-A100-8C`, `NVIDIA-A10-4Q`: a part of a card by its frame buffer in GiB (docs.nvidia.com/vgpu, Virtual GPU Types).
+_VGPU = re.compile(r".+-(?P<gb>[0-9]+)[ABCQ]")
+_RENAMED = ".shared"
 _PROFILE_LABEL = re.compile(re.escape(MIG_RESOURCE_PREFIX) + r"(?P<profile>.+)\.memory")
 
 
@@ -67,6 +70,7 @@ def _card_facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Fa
         product=written,
         card=card.name if card else "",
         memory_mib=number(labels, MEMORY),
+        nominal_mib=_frame_buffer_mib(product) if card is None else None,
         compute_capability=_compute_capability(labels),
         sharing=sharing,
         clients=replicas if shared and replicas and replicas > 1 else None,
@@ -80,23 +84,28 @@ def _card_facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Fa
 
 def _slice_facts(labels: Mapping[str, str], *, profile: str, cards: Cards) -> Facts:
     """A profile of the mixed strategy has labels of its own; the node's describe whole cards."""
-    labelled = _labelled_profile(labels, profile)
+    labelled = _labelled_profile(labels, profile.removesuffix(_RENAMED))
     prefix = f"{MIG_RESOURCE_PREFIX}{labelled}."
     written = labels.get(f"{prefix}product") or labels.get(PRODUCT, "")
     product, _ = _taken_apart(written)
     card = cards.of_product(product) if product else None
     replicas = number(labels, f"{prefix}replicas")
-    ticketed = replicas is not None and replicas > 1
+    ticketed = profile.endswith(_RENAMED) or (replicas is not None and replicas > 1)
     return Facts(
         product=written,
         card=card.name if card else "",
         memory_mib=number(labels, f"{prefix}memory"),
         compute_capability=_compute_capability(labels),
         sharing=Sharing.TIME_SLICING if ticketed else Sharing.MIG,
-        clients=replicas if ticketed else None,
+        clients=replicas if ticketed and replicas and replicas > 1 else None,
         promised=number(labels, f"{prefix}count"),
         driver_major=_driver_major(labels),
     )
+
+
+def labelled_count(labels: Mapping[str, str]) -> int | None:
+    """Devices that the labels describe; None where GFD counted none."""
+    return number(labels, COUNT)
 
 
 def profiles(labels: Mapping[str, str]) -> tuple[str, ...]:
@@ -133,6 +142,12 @@ def _taken_apart(written: str) -> tuple[str, str]:
     """(product, MIG profile or INVALID) of a product label; the suffix of sharing is dropped."""
     product, _, mig = written.removesuffix(_SHARED).partition(_MIG)
     return product, mig
+
+
+def _frame_buffer_mib(product: str) -> int | None:
+    """What a vGPU profile's name says; the driver reports a little less."""
+    match = _VGPU.fullmatch(product)
+    return int(match["gb"]) * 1024 if match else None
 
 
 def _sharing(labels: Mapping[str, str], *, resource: str, written: str, mig: str) -> Sharing | None:

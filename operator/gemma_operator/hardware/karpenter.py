@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gemma_operator.hardware.cards import Cards
+from gemma_operator.catalog.records import Accelerator
+from gemma_operator.hardware.cards import MEMORY_TOLERANCE_PERCENT, Cards
 from gemma_operator.hardware.facts import NOTHING, Facts, Membership, number
 from gemma_operator.hardware.records import PoolSource
 
@@ -45,9 +46,18 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     return Facts(
         product=name,
         card=card.name if card else "",
+        memory_mib=_part_of(card, nominal_mib),
         nominal_mib=nominal_mib,
         promised=number(labels, f"{prefix}count"),
     )
+
+
+def _part_of(card: Accelerator | None, nominal_mib: int | None) -> int | None:
+    """The memory of a machine with a fraction of a card (g6f says `l4` and 2861), as sure as a list can be."""
+    if card is None or card.memory_mib is None or nominal_mib is None:
+        return None
+    sure_mib = nominal_mib * (100 - MEMORY_TOLERANCE_PERCENT) // 100
+    return sure_mib if nominal_mib * (100 + MEMORY_TOLERANCE_PERCENT) < card.memory_mib * 100 else None
 
 
 def membership(labels: Mapping[str, str]) -> Membership | None:

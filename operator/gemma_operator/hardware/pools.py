@@ -8,15 +8,16 @@ driver version, no room), because a plan keeps its pool by that name for months.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.hardware import declarations, gke, membership, prices, selectors
+from gemma_operator.hardware import declarations, dra, gke, membership, prices, selectors
 from gemma_operator.hardware.cards import UNKNOWN, Cards
 from gemma_operator.hardware.declarations import Declaration
 from gemma_operator.hardware.declared import DeclaredPool
 from gemma_operator.hardware.devices import Device, device, resources_of
+from gemma_operator.hardware.dra import SliceRecord
 from gemma_operator.hardware.facts import Membership
 from gemma_operator.hardware.records import (
     NodeRecord,
@@ -42,15 +43,22 @@ class _Seat:
 
 
 def pools(
-    nodes: Iterable[NodeRecord], accelerator_pools: Iterable[DeclaredPool], catalog: Catalog
+    nodes: Iterable[NodeRecord],
+    accelerator_pools: Iterable[DeclaredPool],
+    catalog: Catalog,
+    *,
+    slices: Iterable[SliceRecord] = (),
 ) -> tuple[Pool, ...]:
     """Every pool of the fleet; each (node, resource) is in exactly one, declared ones also without a node."""
     cards = Cards(catalog)
     declared = declarations.of(accelerator_pools, cards)
+    slices_of: defaultdict[str, list[SliceRecord]] = defaultdict(list)
+    for record in slices:
+        slices_of[record.node].append(record)
     seats: defaultdict[PoolId, list[_Seat]] = defaultdict(list)
     by_resource: defaultdict[str, list[NodeRecord]] = defaultdict(list)
     for node in sorted(nodes, key=lambda node: node.name):
-        for seat in _seats(node, declared, cards):
+        for seat in (*_seats(node, declared, cards), *_claimed(node, slices_of.get(node.name, ()), cards)):
             seats[_id(seat)].append(seat)
             by_resource[seat.device.resource].append(node)
     found = [_pool(id_, members, by_resource[id_.resource_name]) for id_, members in seats.items()]
@@ -101,6 +109,13 @@ def _seat(node: NodeRecord, resource: str, matching: Sequence[Declaration], card
     read = device(node, resource, cards)
     group = membership.of_labels(node.labels) or membership.group_of(read, node.labels)
     return _Seat(node=node, device=read, group=group, declaration=None, shape=_hash(node, read, group))
+
+
+def _claimed(node: NodeRecord, slices: Sequence[SliceRecord], cards: Cards) -> Iterator[_Seat]:
+    """Devices that are had through a ResourceClaim: nobody can declare an AcceleratorPool for them."""
+    for read in dra.devices_of(slices, cards) if slices else ():
+        group = membership.of_labels(node.labels) or membership.group_of(read, node.labels)
+        yield _Seat(node=node, device=read, group=group, declaration=None, shape=_hash(node, read, group))
 
 
 def _id(seat: _Seat) -> PoolId:

@@ -189,7 +189,8 @@ def test_a_clouds_nominal_memory_is_never_taken_for_the_cards():
     labels |= {"karpenter.k8s.aws/instance-gpu-memory": "16384", "karpenter.k8s.aws/instance-gpu-count": "1"}
     shape = only(made(a_node(labels=labels))).shape
     assert (shape.accelerator, shape.memory_mib, shape.verified) == ("unknown", 16384 * 93 // 100, False)
-    known = only(made(a_node(labels=labels | {"karpenter.k8s.aws/instance-gpu-name": "h100"}))).shape
+    h100 = {"karpenter.k8s.aws/instance-gpu-name": "h100", "karpenter.k8s.aws/instance-gpu-memory": "81920"}
+    known = only(made(a_node(labels=labels | h100))).shape
     assert known.memory_mib == 81559
 
 
