@@ -27,6 +27,8 @@ _GPU_PREFIXES = (
     "eks.amazonaws.com/instance-gpu-",
     _AZURE_PREFIX,
 )
+#: By these a pod asks a NodePool for one kind of GPU node among several that it may bring.
+GPU_LABELS: Final = tuple(f"{prefix}{key}" for prefix in _GPU_PREFIXES for key in ("name", "count"))
 _GPU_KEYS = ("name", "memory", "count")
 _CAPACITY = {"spot": True, "on-demand": False, "reserved": False}
 

@@ -19,7 +19,9 @@ from gemma_operator.hardware.declared import DeclaredPool
 from gemma_operator.hardware.devices import Device, device, resources_of
 from gemma_operator.hardware.dra import SliceRecord
 from gemma_operator.hardware.facts import Membership
+from gemma_operator.hardware.prospects import Prospect, together
 from gemma_operator.hardware.records import (
+    NewNode,
     NodeRecord,
     Pool,
     PoolId,
@@ -40,6 +42,8 @@ class _Seat:
     group: Membership
     declaration: Declaration | None
     shape: str
+    #: The node is not there yet: what the pool may bring.
+    new: NewNode | None = None
 
 
 def pools(
@@ -48,6 +52,7 @@ def pools(
     catalog: Catalog,
     *,
     slices: Iterable[SliceRecord] = (),
+    prospects: Iterable[Prospect] = (),
 ) -> tuple[Pool, ...]:
     """Every pool of the fleet; each (node, resource) is in exactly one, declared ones also without a node."""
     cards = Cards(catalog)
@@ -61,6 +66,9 @@ def pools(
         for seat in (*_seats(node, declared, cards), *_claimed(node, slices_of.get(node.name, ()), cards)):
             seats[_id(seat)].append(seat)
             by_resource[seat.device.resource].append(node)
+    for seat in _expected(prospects, declared, cards):
+        seats[_id(seat)].append(seat)
+        by_resource[seat.device.resource].append(seat.node)
     found = [_pool(id_, members, by_resource[id_.resource_name]) for id_, members in seats.items()]
     grown = declarations.with_growth(found, declared)
     with_prices = (prices.priced(pool, catalog) for pool in grown)
@@ -77,11 +85,17 @@ def filtered(found: Iterable[Pool], node_selector: Sequence[tuple[str, str]]) ->
     left: list[Pool] = []
     for pool in found:
         nodes = tuple(node for node in pool.nodes if has_labels(node.labels, node_selector))
-        declares = has_labels(dict(pool.shape.selector), node_selector)
-        growth = pool.growth if declares else None
+        growth = pool.growth if brings(pool, node_selector) else None
         if nodes or growth:
             left.append(replace(pool, nodes=nodes, growth=growth))
     return tuple(left)
+
+
+def brings(pool: Pool, node_selector: Iterable[tuple[str, str]]) -> bool:
+    """Whether the pool may bring a node with these labels."""
+    if pool.growth is None:
+        return False
+    return has_labels({**pool.growth.labels, **dict(pool.shape.selector)}, node_selector)
 
 
 def has_labels(labels: Mapping[str, str], selector: Iterable[tuple[str, str]]) -> bool:
@@ -116,6 +130,17 @@ def _claimed(node: NodeRecord, slices: Sequence[SliceRecord], cards: Cards) -> I
     for read in dra.devices_of(slices, cards) if slices else ():
         group = membership.of_labels(node.labels) or membership.group_of(read, node.labels)
         yield _Seat(node=node, device=read, group=group, declaration=None, shape=_hash(node, read, group))
+
+
+def _expected(
+    prospects: Iterable[Prospect], declared: Sequence[Declaration], cards: Cards
+) -> Iterator[_Seat]:
+    """Nodes to come; those that an AcceleratorPool selects are its own to tell of."""
+    for prospect in sorted(prospects, key=lambda each: each.node.name):
+        node = prospect.node
+        if not any(declaration.pool.holds(node.labels) for declaration in declared):
+            for resource in resources_of(node, cards):
+                yield replace(_seat(node, resource, (), cards), new=prospect.new)
 
 
 def _id(seat: _Seat) -> PoolId:
@@ -154,16 +179,18 @@ def _arch(node: NodeRecord) -> str:
 
 
 def _pool(id_: PoolId, seats: Sequence[_Seat], offering: Sequence[NodeRecord]) -> Pool:
-    members = tuple(seat.node for seat in seats)
+    members = tuple(seat.node for seat in seats if seat.new is None)
+    growth = together(seat.new for seat in seats if seat.new is not None)
     declaration = seats[0].declaration
     if declaration is not None and declaration.shape.id == id_:
         shape = replace(declaration.shape, driver_major=_oldest_driver(seats))
         return Pool(shape=shape, nodes=members)
-    return Pool(shape=_shape(id_, seats, _others(members, offering)), nodes=members)
+    growth = growth if growth is not None and growth.more_nodes else None
+    return Pool(shape=_shape(id_, seats, _others(seats, offering)), nodes=members, growth=growth)
 
 
-def _others(members: Sequence[NodeRecord], offering: Sequence[NodeRecord]) -> list[NodeRecord]:
-    inside = {node.name for node in members}
+def _others(seats: Sequence[_Seat], offering: Sequence[NodeRecord]) -> list[NodeRecord]:
+    inside = {seat.node.name for seat in seats}
     return [node for node in offering if node.name not in inside]
 
 

@@ -145,6 +145,8 @@ class PoolShape:
     verified: bool
     refused: str
     device_memory_mib: int | None = None
+    #: The namespaces that the operator's poolAccess keeps it for; None: everybody's.
+    namespaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,10 @@ class NewNode:
     allocatable: Mapping[str, int]
     #: Resources that nobody declared (cpu, memory) are not checked on a node that does not exist yet.
     more_nodes: int
+    #: What is left of limits that all shapes of the pool share (a NodePool's `limits`).
+    limits: Mapping[str, int] = field(default_factory=dict)
+    #: Labels that such a node will carry beside those of the shape's selector.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ TELLING: Final = (
     gfd.MEMORY,
     "node.kubernetes.io/instance-type",
     gke.ACCELERATOR,
+    *karpenter.GPU_LABELS,
     karpenter.CAPACITY_TYPE,
     clouds.EKS_CAPACITY,
     gke.PROVISIONING,

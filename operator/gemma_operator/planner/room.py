@@ -17,8 +17,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gemma_operator.hardware import tolerations
-from gemma_operator.hardware.pools import has_labels
-from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool, PoolId, Toleration
+from gemma_operator.hardware.pools import brings, has_labels
+from gemma_operator.hardware.prospects import nodes_within
+from gemma_operator.hardware.records import (
+    NewNode,
+    NodeRecord,
+    PodRecord,
+    Pool,
+    PoolId,
+    PoolSource,
+    Toleration,
+)
 from gemma_operator.planner.values import ReplicaDemand
 
 Labels = Sequence[tuple[str, str]]
@@ -55,6 +64,8 @@ class Ledger:
         self._pools_of_node: defaultdict[str, set[PoolId]] = defaultdict(set)
         self._new_nodes: dict[PoolId, list[dict[str, int]]] = {}
         self._more: dict[PoolId, int] = {}
+        #: By group: what is left of the limits that all shapes of it share.
+        self._left: dict[tuple[PoolSource, str], dict[str, int]] = {}
         self._known: defaultdict[PoolId, dict[object, Room]] = defaultdict(dict)
         self._pods_of: defaultdict[tuple[str, str], list[PodRecord]] = defaultdict(list)
         for pool in self._pools.values():
@@ -63,6 +74,8 @@ class Ledger:
                 self._pools_of_node[node.name].add(pool.shape.id)
             self._new_nodes[pool.shape.id] = []
             self._more[pool.shape.id] = pool.growth.more_nodes if pool.growth else 0
+            if pool.growth and pool.growth.limits:
+                self._left[_group(pool.shape.id)] = dict(pool.growth.limits)
         for pod in pods:
             self._take(pod.node, pod.requests)
             if pod.owner is not None:
@@ -141,14 +154,21 @@ class Ledger:
         wanted = _wanted(demand)
         open_nodes = (node for node in pool.nodes if _is_open(node, node_selector, tolerated))
         now = sum(_fits(self._free[node.name], wanted) for node in open_nodes)
-        later = self._later(pool, wanted) if has_labels(dict(pool.shape.selector), node_selector) else 0
+        later = self._later(pool, wanted) if brings(pool, node_selector) else 0
         return Room(now=now, after_scale_up=now + later)
 
     def _later(self, pool: Pool, wanted: Mapping[str, int]) -> int:
         if pool.growth is None:
             return 0
         opened = sum(_fits(free, wanted) for free in self._new_nodes[pool.shape.id])
-        return opened + self._more[pool.shape.id] * _fits(pool.growth.allocatable, wanted)
+        return opened + self._nodes_to_come(pool.shape.id, pool.growth) * _fits(
+            pool.growth.allocatable, wanted
+        )
+
+    def _nodes_to_come(self, pool: PoolId, growth: NewNode) -> int:
+        left = self._left.get(_group(pool))
+        more = self._more[pool]
+        return more if left is None else min(more, nodes_within(left, growth.allocatable))
 
     def _claim_one(self, claim: Claim, wanted: Mapping[str, int]) -> bool:
         pool = self._pools.get(claim.pool)
@@ -171,14 +191,30 @@ class Ledger:
         id_ = pool.shape.id
         free = next((free for free in self._new_nodes[id_] if _fits(free, wanted)), None)
         if free is None:
-            if pool.growth is None or not self._more[id_] or not _fits(pool.growth.allocatable, wanted):
+            growth = pool.growth
+            if (
+                growth is None
+                or not self._nodes_to_come(id_, growth)
+                or not _fits(growth.allocatable, wanted)
+            ):
                 return False
-            free = dict(pool.growth.allocatable)
+            free = dict(growth.allocatable)
             self._new_nodes[id_].append(free)
-            self._more[id_] -= 1
+            self._begin(id_, growth)
         _subtract(free, wanted, sign=1)
         self._known.pop(id_, None)
         return True
+
+    def _begin(self, pool: PoolId, growth: NewNode) -> None:
+        """One node more is spoken for: of the shape, and of what all shapes of its group share."""
+        self._more[pool] -= 1
+        left = self._left.get(_group(pool))
+        if left is None:
+            return
+        _subtract(left, {**growth.allocatable, "nodes": 1}, sign=1)
+        for other in self._pools:
+            if _group(other) == _group(pool):
+                self._known.pop(other, None)
 
     def _take(self, node: str, wanted: Mapping[str, int], *, sign: int = 1) -> None:
         free = self._free.get(node)
@@ -231,6 +267,10 @@ def _is_open(node: NodeRecord, node_selector: Labels, tolerated: Sequence[Tolera
         and (not node_selector or has_labels(node.labels, node_selector))
         and (tolerated is None or not tolerations.untolerated(node.taints, tolerated))
     )
+
+
+def _group(pool: PoolId) -> tuple[PoolSource, str]:
+    return pool.source, pool.name
 
 
 def _same_group(one: PoolId, other: PoolId) -> bool:

@@ -30,7 +30,17 @@ def pool_not_listed(request: Request, shape: PoolShape, catalog: Catalog) -> Ref
     names = {shape.id.name, f"{shape.id.source.value}/{shape.id.name}"}
     if request.pools is None or not names.isdisjoint(request.pools):
         return None
-    return Code.POOL_NOT_ALLOWED, {"pools": ", ".join(request.pools)}
+    return Code.POOL_NOT_ALLOWED, {"message": f"not in hardware.pools ({', '.join(request.pools)})"}
+
+
+def pool_of_others(request: Request, shape: PoolShape, catalog: Catalog) -> Refusal | None:
+    """The operator's `poolAccess` keeps it for other namespaces; whose they are is nobody else's business."""
+    del catalog
+    if shape.namespaces is None or request.namespace in shape.namespaces:
+        return None
+    return Code.POOL_NOT_ALLOWED, {
+        "message": f"the operator's poolAccess keeps it for other namespaces than {request.namespace}"
+    }
 
 
 def accelerator_not_listed(request: Request, shape: PoolShape, catalog: Catalog) -> Refusal | None:
@@ -105,6 +115,7 @@ def without_accelerators(request: Request, shape: PoolShape, catalog: Catalog) -
 
 RULES: Final[tuple[Rule, ...]] = (
     pool_not_listed,
+    pool_of_others,
     accelerator_not_listed,
     refused_by_reader,
     accelerator_refused,

@@ -113,7 +113,7 @@ _SAID: Final[Mapping[Code, Callable[[Candidate, _Details], str]]] = {
         f"nothing tells the memory of {d['accelerator']}: declare it in an AcceleratorPool"
     ),
     Code.POOL_REFUSED: _message,
-    Code.POOL_NOT_ALLOWED: lambda c, d: f"not in hardware.pools ({d['pools']})",
+    Code.POOL_NOT_ALLOWED: _message,
     Code.ACCELERATOR_NOT_ALLOWED: lambda c, d: (
         f"{d['accelerator']} is not in hardware.accelerators ({d['accelerators']})"
     ),
