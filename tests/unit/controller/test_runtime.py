@@ -50,8 +50,8 @@ class House:
                 namespace="gemma-system",
                 name="gemma-operator",
                 identity=identity,
-                duration_seconds=1.5,
-                renew_deadline_seconds=1.0,
+                duration_seconds=4.0,
+                renew_deadline_seconds=3.0,  # a busy machine stands still for a second now and then
                 retry_seconds=0.1,
             ),
             on_started=self._started,
