@@ -34,16 +34,15 @@ from gemma_operator.controller.placed import placed
 from gemma_operator.controller.placement import Placed, PlacementDesk
 from gemma_operator.controller.pool_figures import PoolFigures
 from gemma_operator.controller.pool_statuses import PoolStatuses
+from gemma_operator.controller.quarantine import Quarantine
 from gemma_operator.controller.queue import Queue
 from gemma_operator.controller.reconciler import Parts, Reconciler
 from gemma_operator.controller.runtime import Runtime
-from gemma_operator.controller.tables import tables
+from gemma_operator.controller.tables import beside, tables
 from gemma_operator.controller.wake import Wake
 from gemma_operator.controller.watch import Watch
 from gemma_operator.engines.registry import engine_named
-from gemma_operator.errors import GemmaOperatorError, InvalidSpec
-from gemma_operator.hardware.declared import DeclaredPool
-from gemma_operator.hardware.records import PodRecord
+from gemma_operator.errors import GemmaOperatorError
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.metrics.server import LoopLag, MetricsServer
 from gemma_operator.planner.values import Plan
@@ -82,15 +81,18 @@ class Operator:
 
         # knowing
         self.queue: Queue[Key] = Queue(observer=self.metrics.controller)
+        self._quarantine = Quarantine(seconds=settings.quarantine_seconds, now=lambda: datetime.now(UTC))
         wake = Wake(
             look_at=self._look_at,
             look_soon=self._look_soon,
             hardware_changed=self._hardware_changed,
             room_changed=self._room_changed,
             pool_touched=self._pool_touched,
+            admitted=self._quarantine.saw,
         )
+        self._quarantine.changed = wake.quarantine
         self.watch = Watch(self._client, self._holder, on_deployment=wake.deployment, on_pool=wake.pool)
-        self.caches = tables(self._client, wake)
+        self.caches = tables(self._client, wake, look_again_seconds=settings.rediscover_seconds)
         self._prober: Prober[Key] = Prober(
             settings=settings,
             on_verdict=self.queue.add,
@@ -103,8 +105,10 @@ class Operator:
         self._fleet = Fleet(
             catalog=self._catalog,
             nodes=self.caches.nodes.values,
-            declared=self._declared_pools,
-            pods=self._pod_records,
+            declared=lambda: pool_status.declared(self.watch.pools.values()),
+            pods=self.caches.pod_records,
+            optional=beside(self.caches, quarantined=lambda: self._quarantine.pairs),
+            access=settings.pool_access,
         )
         self._desk = PlacementDesk(
             catalog=self._catalog,
@@ -168,6 +172,7 @@ class Operator:
             jobs=(
                 ("placement", self._desk.run),
                 ("prober", self._prober.run),
+                ("quarantine", self._quarantine.run),
                 ("pool statuses", self._pool_statuses.run),
                 ("pool figures", self._pool_figures.run),
                 ("loop lag", self._lag.run),
@@ -270,22 +275,14 @@ class Operator:
             pool_known=self._fleet.knows,
             answers=self._act.answers,
             living_uids=self._living_uids,
+            pool_trouble=self._fleet.trouble_of,
+            refusing_nodes=lambda plan: self._quarantine.nodes_of(plan.pool.resource_name),
             schema_gaps=lambda _obj: self._schema_gaps,
             settings=self._settings,
         )
 
     def _living_uids(self, namespace: str) -> frozenset[str]:
         return frozenset(obj["metadata"]["uid"] for obj in self.watch.deployments.in_namespace(namespace))
-
-    def _declared_pools(self) -> Iterator[DeclaredPool]:
-        for obj in self.watch.pools.values():
-            try:
-                yield pool_status.read(obj)
-            except InvalidSpec as error:  # said in its status, each time that it is looked at
-                logger.debug("AcceleratorPool %s is left out: %s", obj["metadata"]["name"], error)
-
-    def _pod_records(self) -> Iterator[PodRecord]:
-        return (pod.record for pod in self.caches.pods.values() if pod.record is not None)
 
     def _placed(self) -> Iterator[Placed]:
         return placed(

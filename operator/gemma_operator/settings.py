@@ -41,6 +41,8 @@ class OperatorSettings:
     placement_debounce_seconds: float = 0.05
     fleet_debounce_seconds: float = 1.0
     settle_seconds: float = 0.2
+    rediscover_seconds: float = 600.0
+    quarantine_seconds: float = 600.0
     metrics_host: str = "0.0.0.0"  # noqa: S104 - the pod's own address is not known before it runs
     metrics_port: int = 8080
     log_format: str = "text"

@@ -98,7 +98,18 @@ class Reason(_Meant):
         "The engine found less room for the KV cache than one request needs.",
     )
     UNSCHEDULABLE = "Unschedulable", "The scheduler finds no node for a pod that was planned there."
-    QUOTA_EXCEEDED = "QuotaExceeded", "A ResourceQuota or an admission policy refuses the pods."
+    SCHEDULING_GATED = (
+        "SchedulingGated",
+        "A scheduling gate (Kueue) holds the pods; they claim nothing until it opens.",
+    )
+    NODE_REFUSES = (
+        "NodeRefuses",
+        "A node takes pods and has no device for them; its GPUs are no room for a while.",
+    )
+    QUOTA_EXCEEDED = (
+        "QuotaExceeded",
+        "A ResourceQuota, a LimitRange or an admission policy refuses the pods.",
+    )
     NODE_LOST = "NodeLost", "The node of a replica is gone or does not answer."
     STARTUP_BUDGET_EXCEEDED = "StartupBudgetExceeded", "A replica took longer to start than it may."
     # AcceleratorPool

@@ -50,6 +50,7 @@ REQUEST_MAX_LENGTH: Final = 64  # of the two `…-requested-at` values, which ar
 INPUTS_HASH: Final = f"{PREFIX}inputs-hash"
 RENDERER_VERSION: Final = f"{PREFIX}renderer-version"
 PLAN: Final = f"{PREFIX}plan"
+AVOIDED_NODES: Final = f"{PREFIX}avoided-nodes"  # names, comma between: what the pods of this plan keep off
 APPLIED_HASH: Final = f"{PREFIX}applied-hash"
 MODEL_NAME: Final = (
     f"{PREFIX}model-name"  # on pods: what this one is asked for, whatever the spec says by now

@@ -55,6 +55,8 @@ NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "Netwo
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+LIMIT_RANGES = Resource("", "v1", "limitranges", "LimitRange")
 CUSTOM_RESOURCE_DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
@@ -71,6 +73,22 @@ CHILDREN: tuple[Resource, ...] = (
     POD_DISRUPTION_BUDGETS,
 )
 
+#: What a cluster may have and may lack, each with its versions, the newest first.
+RESOURCE_SLICES: tuple[Resource, ...] = tuple(
+    Resource("resource.k8s.io", version, "resourceslices", "ResourceSlice", namespaced=False)
+    for version in ("v1", "v1beta2", "v1beta1")
+)
+NODE_POOLS: tuple[Resource, ...] = (
+    Resource("karpenter.sh", "v1", "nodepools", "NodePool", namespaced=False),
+)
+NODE_CLAIMS: tuple[Resource, ...] = (
+    Resource("karpenter.sh", "v1", "nodeclaims", "NodeClaim", namespaced=False),
+)
+COMPUTE_CLASSES: tuple[Resource, ...] = (
+    Resource("cloud.google.com", "v1", "computeclasses", "ComputeClass", namespaced=False),
+)
+OPTIONAL: tuple[tuple[Resource, ...], ...] = (RESOURCE_SLICES, NODE_POOLS, NODE_CLAIMS, COMPUTE_CLASSES)
+
 BY_KIND: dict[str, Resource] = {
     resource.kind: resource
     for resource in (
@@ -81,6 +99,8 @@ BY_KIND: dict[str, Resource] = {
         EVENTS,
         ENDPOINT_SLICES,
         LEASES,
+        RESOURCE_QUOTAS,
+        LIMIT_RANGES,
         CUSTOM_RESOURCE_DEFINITIONS,
     )
 }

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gemma_operator.apiserver.cache import Cache
+from gemma_operator.apiserver.optional import OptionalCache
 from gemma_operator.backends.kubernetes.records import cut_replica, cut_slice, deployment_of
 from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
+from gemma_operator.hardware.admissions import Admission, admission
+from gemma_operator.hardware.computeclasses import ComputeClassRecord
+from gemma_operator.hardware.dra import SliceRecord
+from gemma_operator.hardware.namespaces import LimitRecord, QuotaRecord
+from gemma_operator.hardware.nodeclaims import NodeClaimRecord
+from gemma_operator.hardware.nodepools import NodePoolRecord
 from gemma_operator.hardware.pods import pod_record
 from gemma_operator.hardware.records import NodeRecord, PodRecord
 
@@ -21,6 +28,8 @@ class PodSeen:
     replica: Replica | None
     #: Namespace and the children's name of its GemmaDeployment.
     owner: Key | None
+    #: What its node said to it, where it asks for accelerators.
+    admission: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,32 @@ class Caches:
     pods: Cache[PodSeen]
     children: Mapping[str, Cache[Child]]
     slices: Cache[Slice]
+    quotas: Cache[QuotaRecord]
+    limit_ranges: Cache[LimitRecord]
+    #: What a cluster may have and may lack.
+    resource_slices: OptionalCache[SliceRecord]
+    nodepools: OptionalCache[NodePoolRecord]
+    nodeclaims: OptionalCache[NodeClaimRecord]
+    computeclasses: OptionalCache[ComputeClassRecord]
 
-    def all(self) -> tuple[Cache[Any], ...]:
+    def all(self) -> tuple[Cache[Any] | OptionalCache[Any], ...]:
         """For start, stop and readiness."""
-        return (self.nodes, self.pods, *self.children.values(), self.slices)
+        return (
+            self.nodes,
+            self.pods,
+            *self.children.values(),
+            self.slices,
+            self.quotas,
+            self.limit_ranges,
+            self.resource_slices,
+            self.nodepools,
+            self.nodeclaims,
+            self.computeclasses,
+        )
+
+    def pod_records(self) -> Iterator[PodRecord]:
+        """Every pod that holds something of a node."""
+        return (pod.record for pod in self.pods.values() if pod.record is not None)
 
     @property
     def synced(self) -> bool:
@@ -52,10 +83,10 @@ class Caches:
 
 def cut_pod(obj: Mapping[str, Any]) -> PodSeen | None:
     """What is kept of a Pod; None where it neither takes room nor is ours."""
-    record, replica = pod_record(obj), cut_replica(obj)
-    if record is None and replica is None:
+    record, replica, said = pod_record(obj), cut_replica(obj), admission(obj)
+    if record is None and replica is None and said is None:
         return None
-    return PodSeen(record=record, replica=replica, owner=deployment_of(obj))
+    return PodSeen(record=record, replica=replica, owner=deployment_of(obj), admission=said)
 
 
 def cut_addresses(obj: Mapping[str, Any]) -> Slice:

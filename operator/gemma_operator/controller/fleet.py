@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.hardware import declarations
+from gemma_operator.hardware import computeclasses, declarations, karpenter, nodepools
+from gemma_operator.hardware.access import with_access
+from gemma_operator.hardware.computeclasses import ComputeClassRecord
 from gemma_operator.hardware.declared import DeclaredPool
+from gemma_operator.hardware.dra import SliceRecord
+from gemma_operator.hardware.namespaces import NO_RULES, NamespaceRules
+from gemma_operator.hardware.nodeclaims import NodeClaimRecord, trouble_of
+from gemma_operator.hardware.nodepools import NodePoolRecord
 from gemma_operator.hardware.pools import pools
+from gemma_operator.hardware.prospects import Prospect
 from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool
 from gemma_operator.planner.values import Plan
+from gemma_operator.settings import PoolAccess
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """What a cluster may have beside Nodes, Pods and our own kinds; each gives nothing where it has not."""
+
+    slices: Callable[[], Iterable[SliceRecord]] = tuple
+    nodepools: Callable[[], Iterable[NodePoolRecord]] = tuple
+    nodeclaims: Callable[[], Iterable[NodeClaimRecord]] = tuple
+    computeclasses: Callable[[], Iterable[ComputeClassRecord]] = tuple
+    rules: Callable[[], NamespaceRules] = lambda: NO_RULES
+    #: (node, resource) that takes pods and refuses them.
+    quarantined: Callable[[], Collection[tuple[str, str]]] = tuple
+
+
+NOTHING_ELSE = Optional()
 
 
 class Fleet:
@@ -22,24 +47,35 @@ class Fleet:
         nodes: Callable[[], Iterable[NodeRecord]],
         declared: Callable[[], Iterable[DeclaredPool]],
         pods: Callable[[], Iterable[PodRecord]],
+        optional: Optional = NOTHING_ELSE,
+        access: Sequence[PoolAccess] = (),
     ) -> None:
         self.version = 0
         self._catalog = catalog
         self._nodes = nodes
         self._declared = declared
         self._pods = pods
+        self._optional = optional
+        self._access = access
         self._pools: tuple[Pool, ...] | None = None
         self._overlapping: Mapping[str, tuple[str, str]] | None = None
 
     def hardware_changed(self) -> None:
-        """A node or an AcceleratorPool came, went or changed."""
+        """A node, or what may bring or offer one, came, went or changed."""
         self._pools = self._overlapping = None
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         """Every pool, known or declared."""
         if self._pools is None:
-            self._pools = pools(self._nodes(), self._declared(), self._catalog)
+            found = pools(
+                self._nodes(),
+                self._declared(),
+                self._catalog,
+                slices=self._optional.slices(),
+                prospects=self._prospects(),
+            )
+            self._pools = with_access(found, self._access)
             self.version += 1
         return self._pools
 
@@ -55,6 +91,16 @@ class Fleet:
         """Every pod that holds something of a node."""
         return tuple(self._pods())
 
+    @property
+    def rules(self) -> NamespaceRules:
+        """What namespaces allow."""
+        return self._optional.rules()
+
+    @property
+    def quarantined(self) -> Collection[tuple[str, str]]:
+        """(node, resource) that takes pods and refuses them."""
+        return self._optional.quarantined()
+
     def knows(self, plan: Plan) -> bool:
         """A pool of the plan's name is still there, or may bring a node; its shape may have lost a device."""
         wanted = plan.pool
@@ -63,3 +109,14 @@ class Fleet:
             == (wanted.source, wanted.name, wanted.resource_name)
             for pool in self.pools
         )
+
+    def trouble_of(self, plan: Plan) -> str:
+        """Why the plan's pool brings no node, in the words of who should bring it; empty where nobody says so."""
+        nodepool = dict(plan.pool_selector).get(karpenter.NODEPOOL, "")
+        return trouble_of(nodepool, self._optional.nodeclaims()) if nodepool else ""
+
+    def _prospects(self) -> Iterator[Prospect]:
+        for nodepool in self._optional.nodepools():
+            yield from nodepools.prospects(nodepool, self._catalog)
+        for computeclass in self._optional.computeclasses():
+            yield from computeclasses.prospects(computeclass, self._catalog)

@@ -41,6 +41,9 @@ class Sources:
     living_uids: Callable[[str], frozenset[str]]
     schema_gaps: Callable[[Mapping[str, Any]], tuple[str, ...]]
     settings: OperatorSettings
+    #: Why the plan's pool brings no node, and which of its nodes refuse pods.
+    pool_trouble: Callable[[Plan], str] = lambda _plan: ""
+    refusing_nodes: Callable[[Plan], frozenset[str]] = lambda _plan: frozenset()
 
 
 def child_key(key: Key) -> Key:
@@ -120,6 +123,8 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         settings=sources.settings,
         lost_nodes=lost_nodes_of(sources.caches, replicas),
         living_uids=sources.living_uids(key.namespace),
+        pool_trouble=sources.pool_trouble(plan) if plan is not None else "",
+        refusing_nodes=sources.refusing_nodes(plan) if plan is not None else frozenset(),
         answers=sources.answers(),
     )
 

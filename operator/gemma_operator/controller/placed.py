@@ -8,8 +8,9 @@ from typing import Any
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.caches import Caches
 from gemma_operator.controller.inputs import InputsOf
-from gemma_operator.controller.observe import children_of, placed_plan
+from gemma_operator.controller.observe import children_of, placed_plan, replicas_of
 from gemma_operator.controller.placement import Placed
+from gemma_operator.hardware.pods import OVER
 from gemma_operator.planner.values import Plan
 
 
@@ -32,4 +33,14 @@ def placed(
         key = Key(metadata["namespace"], metadata["name"])
         plan = placed_plan(children_of(caches, key)) or plan_from_status(obj)
         if plan is not None:
-            yield Placed(key, plan, spec.replicas, known.request.node_selector)
+            living = [
+                pod for pod in replicas_of(caches, key) if not pod.terminating and pod.phase not in OVER
+            ]
+            yield Placed(
+                key,
+                plan,
+                spec.replicas,
+                known.request.node_selector,
+                made=len(living),
+                gated=sum(1 for pod in living if pod.gated),
+            )

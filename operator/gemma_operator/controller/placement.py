@@ -58,6 +58,9 @@ class Placed:
     plan: Plan
     replicas: int
     node_selector: tuple[tuple[str, str], ...]
+    #: Pods that exist, and how many of them a scheduling gate holds.
+    made: int = 0
+    gated: int = 0
 
 
 class PlacementDesk:
@@ -197,6 +200,8 @@ class PlacementDesk:
             pods=self._fleet.pods,
             placed=self.claims(),
             catalog=self._catalog,
+            rules=self._fleet.rules,
+            quarantined=self._fleet.quarantined,
         )
         for question in questions:
             choice = choices[question.key.namespace, question.key.name]
@@ -223,6 +228,8 @@ class PlacementDesk:
                 demand=each.plan.demand,
                 replicas=each.replicas,
                 node_selector=each.node_selector,
+                made=each.made,
+                gated=each.gated,
             )
             for each in placed.values()
             if each.key not in self._questions
@@ -253,6 +260,8 @@ class PlacementDesk:
         return Placement(None, choice.fit is not None, reason, message, others, question.token)
 
     def _why_not(self, question: Question, choice: Choice, verdict: Feasible) -> tuple[Reason, str]:
+        if choice.fit is not None and choice.barred:
+            return Reason.QUOTA_EXCEEDED, explain.barred(choice)
         if choice.fit is not None:
             return Reason.WAITING_FOR_CAPACITY, explain.waiting(choice, question.request)
         unknown = unknown_accelerators(question.request, self._catalog)

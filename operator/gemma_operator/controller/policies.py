@@ -150,8 +150,7 @@ def decide(snapshot: Snapshot, *, now: datetime, engine: Engine) -> Decision:
 
 
 def _not_planned(answer: Placement) -> Condition:
-    reason = Reason.WAITING_FOR_CAPACITY if answer.waiting else answer.reason
-    return conditions.not_planned(reason, answer.message)
+    return conditions.not_planned(answer.reason, answer.message)
 
 
 def _still_healthy(snapshot: Snapshot, why: Condition) -> Condition:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from gemma_operator.controller.fleet import Fleet
 from gemma_operator.hardware.records import PodRecord, Pool
@@ -24,19 +24,26 @@ _REST = 50
 
 
 def views(
-    pools: Sequence[Pool], *, pods: Iterable[PodRecord], claims: Iterable[PlacedClaim]
+    pools: Sequence[Pool],
+    *,
+    pods: Iterable[PodRecord],
+    claims: Iterable[PlacedClaim],
+    quarantined: Collection[tuple[str, str]] = (),
 ) -> list[PoolView]:
     """One view a pool. What is neither free nor claimed is taken, or on a node that takes no pods now.
 
     A claim on a node that is yet to come counts as claimed, so claimed may be more than the pool has.
     """
     bound = list(pods)
-    unclaimed = Ledger(pools, bound)
-    ledger = ledger_of(pools=pools, pods=bound, placed=claims)
-    return [_view(pool, before=_devices(pool, unclaimed), after=_devices(pool, ledger)) for pool in pools]
+    unclaimed = Ledger(pools, bound, quarantined=quarantined)
+    ledger = ledger_of(pools=pools, pods=bound, placed=claims, quarantined=quarantined)
+    return [
+        _view(pool, before=_devices(pool, unclaimed), after=_devices(pool, ledger), quarantined=quarantined)
+        for pool in pools
+    ]
 
 
-def _view(pool: Pool, *, before: Room, after: Room) -> PoolView:
+def _view(pool: Pool, *, before: Room, after: Room, quarantined: Collection[tuple[str, str]]) -> PoolView:
     id_ = pool.shape.id
     return PoolView(
         source=id_.source.value,
@@ -45,6 +52,11 @@ def _view(pool: Pool, *, before: Room, after: Room) -> PoolView:
         total=sum(node.allocatable.get(id_.resource_name, 0) for node in pool.nodes),
         free=after.now,
         claimed=before.after_scale_up - after.after_scale_up,
+        quarantined=sum(
+            node.allocatable.get(id_.resource_name, 0)
+            for node in pool.nodes
+            if (node.name, id_.resource_name) in quarantined
+        ),
     )
 
 
@@ -92,5 +104,6 @@ class PoolFigures:
 
     def _count(self) -> None:
         began = self._clock()
-        self._tell(views(self._fleet.pools, pods=self._fleet.pods, claims=self._claims()))
+        fleet = self._fleet
+        self._tell(views(fleet.pools, pods=fleet.pods, claims=self._claims(), quarantined=fleet.quarantined))
         self.pause_seconds = max(self._shortest_seconds, _REST * (self._clock() - began))

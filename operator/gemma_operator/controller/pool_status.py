@@ -6,7 +6,8 @@ status never calls a pool accepted that no deployment would get, nor the other w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from gemma_operator.hardware.cards import Cards
 from gemma_operator.hardware.declared import DeclaredPool, declared_pool
 from gemma_operator.hardware.records import Pool, PoolSource
 from gemma_operator.planner.feasible import nearest_accelerators
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,15 @@ def read(obj: Mapping[str, Any]) -> DeclaredPool:
     """The pool as the planner takes it, or InvalidSpec: the schema's rules first, then what they cannot say."""
     parse_pool(obj)
     return declared_pool(obj)
+
+
+def declared(objects: Iterable[Mapping[str, Any]]) -> Iterator[DeclaredPool]:
+    """The pools that can be read; what is wrong with another is said in its status, each time that it is looked at."""
+    for obj in objects:
+        try:
+            yield read(obj)
+        except InvalidSpec as error:
+            logger.debug("AcceleratorPool %s is left out: %s", obj["metadata"]["name"], error)
 
 
 def seen(name: str, *, pools: Iterable[Pool], overlapping: Mapping[str, tuple[str, str]]) -> Seen:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from gemma_operator.apiserver.cache import Cache
+from gemma_operator.apiserver.optional import OptionalCache
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.queue import Queue
 from gemma_operator.controller.watch import Watch
@@ -48,7 +49,7 @@ class Runtime:
         self,
         *,
         watch: Watch,
-        caches: Sequence[Cache[Any]],
+        caches: Sequence[Cache[Any] | OptionalCache[Any]],
         queue: Queue[Key],
         election: Election,
         reconcile: Reconcile,

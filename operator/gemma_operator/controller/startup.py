@@ -19,16 +19,26 @@ from gemma_operator.apiserver.resources import (
     ENDPOINT_SLICES,
     GEMMA_DEPLOYMENTS,
     LEASES,
+    LIMIT_RANGES,
     NODES,
     OURS,
     PODS,
+    RESOURCE_QUOTAS,
     Resource,
 )
 from gemma_operator.errors import ApiError, Forbidden, GemmaOperatorError, NotFound, Unauthorized
 
 logger = logging.getLogger(__name__)
 
-READ: tuple[Resource, ...] = (*OURS, NODES, PODS, *CHILDREN, ENDPOINT_SLICES)
+READ: tuple[Resource, ...] = (
+    *OURS,
+    NODES,
+    PODS,
+    *CHILDREN,
+    ENDPOINT_SLICES,
+    RESOURCE_QUOTAS,
+    LIMIT_RANGES,
+)
 
 
 class CannotStart(GemmaOperatorError):

@@ -13,6 +13,8 @@ from gemma_operator.api import names
 from gemma_operator.apiserver.records import Change
 from gemma_operator.backends.kubernetes.snapshot import Child, Key
 from gemma_operator.controller.caches import PodSeen, Slice
+from gemma_operator.hardware.admissions import Admission
+from gemma_operator.hardware.nodeclaims import NodeClaimRecord
 from gemma_operator.hardware.records import NodeRecord
 
 
@@ -31,12 +33,14 @@ class Wake:
         hardware_changed: Callable[[], None],
         room_changed: Callable[[], None],
         pool_touched: Callable[[str], None],
+        admitted: Callable[[Admission | None], None] = lambda _admission: None,
     ) -> None:
         self._look_at = look_at
         self._look_soon = look_soon
         self._hardware_changed = hardware_changed
         self._room_changed = room_changed
         self._pool_touched = pool_touched
+        self._admitted = admitted
         self._by_child: dict[Key, set[Key]] = {}
 
     def deployment(self, change: Change[Mapping[str, Any]]) -> None:
@@ -68,9 +72,36 @@ class Wake:
         self._hardware_changed()
         self._room_changed()
 
+    def hardware(self, _change: Change[Any]) -> None:
+        """What offers devices or may bring nodes came, went or changed: a slice, a NodePool, a ComputeClass."""
+        self._hardware_changed()
+        self._room_changed()
+
+    def rules(self, _change: Change[Any]) -> None:
+        """A namespace allows something else, or used some of it."""
+        self._room_changed()
+
+    def nodeclaim(self, change: Change[NodeClaimRecord]) -> None:
+        """Karpenter fails to bring a node, or does not any more: whoever may wait for it says so."""
+        old, new = change.old, change.new
+        if (old.trouble if old else "") != (new.trouble if new else ""):
+            self.everybody()
+
+    def quarantine(self) -> None:
+        """A node began to refuse pods, or its time is over."""
+        self._room_changed()
+        self.everybody()
+
+    def everybody(self) -> None:
+        """Something that any deployment may speak of is another one."""
+        for keys in self._by_child.values():
+            for key in keys:
+                self._look_soon(key)
+
     def pod(self, change: Change[PodSeen]) -> None:
         """A pod takes another part of a node, or a replica changed."""
         old, new = change.old, change.new
+        self._admitted(new.admission if new is not None else None)
         if (old and old.record) != (new and new.record):
             self._room_changed()
         for seen in (old, new):

@@ -123,6 +123,8 @@ class Choice:
     best: _Standing | None = None
     #: The resource of the host (cpu, memory, ephemeral-storage, pods) that leaves `best` short of replicas.
     limit: str = ""
+    #: What the namespace's quotas and limits say against more replicas of `best`; empty where nodes are the limit.
+    barred: str = ""
 
     @property
     def fit(self) -> Fit | None:

@@ -97,6 +97,18 @@ def waiting(choice: Choice, request: Request) -> str:
     )
 
 
+def barred(choice: Choice) -> str:
+    """What a namespace forbids that would fit and has room."""
+    fit = choice.fit
+    if fit is None:
+        return choice.barred
+    return shortened(
+        f"{what(fit.candidate)} has room on {where(fit.candidate)}, and the namespace does not allow it: "
+        f"{choice.barred}; it is placed as soon as it may be",
+        MAX_REASON,
+    )
+
+
 def unknown_accelerators(unknown: Mapping[str, Sequence[str]]) -> str:
     """Names that the catalog lacks, with the nearest that it has."""
     said = [

@@ -7,12 +7,14 @@ back as a claim, and who was not asks again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma_operator.api.names import child_name
 from gemma_operator.catalog.records import Catalog
+from gemma_operator.hardware.namespaces import NO_RULES, NamespaceRules
 from gemma_operator.hardware.records import PodRecord, Pool, PoolId
+from gemma_operator.planner.allowance import Allowance, Allowances
 from gemma_operator.planner.choice import Choice, PriceOf, Ranking, choose, node_price_share, rank
 from gemma_operator.planner.demand import demand
 from gemma_operator.planner.room import NO_ROOM, Claim, Ledger, Room
@@ -42,6 +44,10 @@ class PlacedClaim:
     demand: ReplicaDemand
     replicas: int
     node_selector: tuple[tuple[str, str], ...] = ()
+    #: Pods that exist, bound or not: a quota counts them already.
+    made: int = 0
+    #: Of these, pods held by a scheduling gate (Kueue): they claim nothing until it opens.
+    gated: int = 0
 
 
 def place_all(
@@ -52,9 +58,15 @@ def place_all(
     placed: Iterable[PlacedClaim],
     catalog: Catalog,
     price: PriceOf = node_price_share,
+    rules: NamespaceRules = NO_RULES,
+    quarantined: Collection[tuple[str, str]] = (),
 ) -> Mapping[Key, Choice]:
     """A choice for each that asks. Who asks again with pods of an older plan has their room too."""
-    ledger = ledger_of(pools=pools, pods=pods, placed=placed)
+    known = list(placed)
+    ledger = ledger_of(pools=pools, pods=pods, placed=known, quarantined=quarantined)
+    allowances = Allowances(rules)
+    for claim in known:
+        allowances.take(claim.key[0], claim.demand, max(0, claim.replicas - claim.made))
     questions: dict[tuple[int, Request], _Question] = {}
     choices: dict[Key, Choice] = {}
     for ask in sorted(asking, key=lambda ask: (ask.created_at, ask.uid)):
@@ -62,7 +74,7 @@ def place_all(
         if same not in questions:
             ranking = rank(ask.feasible, request=ask.request, catalog=catalog, price=price)
             questions[same] = _Question(ask.request, ranking, catalog, {}, {})
-        choices[ask.key] = _answer(ask, questions[same], ledger)
+        choices[ask.key] = _answer(ask, questions[same], ledger, allowances)
     return choices
 
 
@@ -86,42 +98,69 @@ class _Question:
         return found
 
 
-def ledger_of(*, pools: Iterable[Pool], pods: Iterable[PodRecord], placed: Iterable[PlacedClaim]) -> Ledger:
+def ledger_of(
+    *,
+    pools: Iterable[Pool],
+    pods: Iterable[PodRecord],
+    placed: Iterable[PlacedClaim],
+    quarantined: Collection[tuple[str, str]] = (),
+) -> Ledger:
     """What is free once every placed deployment has got its pods."""
-    ledger = Ledger(pools, pods)
+    ledger = Ledger(pools, pods, quarantined=quarantined)
     ledger.claim([_outstanding(claim, ledger) for claim in placed])
     return ledger
 
 
-def _answer(ask: Ask, question: _Question, ledger: Ledger) -> Choice:
+def _answer(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances) -> Choice:
     if ledger.has_pods(owner_of(ask.key)):  # its own pods are room that nobody else has
-        return _place(ask, question, ledger)
+        return _place(ask, question, ledger, allowances)
     known = question.waiting.get(ask.replicas)
     if known is None:
-        known = _place(ask, question, ledger)
+        known = _place(ask, question, ledger, allowances)
         if not known.placed:
             question.waiting[ask.replicas] = known
     return known
 
 
-def _place(ask: Ask, question: _Question, ledger: Ledger) -> Choice:
-    selector = ask.request.node_selector
+def _place(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances) -> Choice:
+    selector, (namespace, _), owner = ask.request.node_selector, ask.key, owner_of(ask.key)
+    own = ledger.pods_of(owner)
+    ruled = allowances.rules(namespace)
 
-    def room(fit: Fit) -> Room:
+    def room_of_nodes(fit: Fit) -> Room:
         shape = fit.candidate.shape
         return ledger.room(shape.id, question.demand(fit), node_selector=selector) if shape else NO_ROOM
 
-    ledger.release(owner_of(ask.key))
+    def allowance(fit: Fit) -> Allowance:
+        limited = ask.request.memory_bytes is not None
+        return allowances.of(namespace, question.demand(fit), memory_limited=limited, first=not own)
+
+    def room(fit: Fit) -> Room:
+        found = room_of_nodes(fit)
+        if not ruled or not found.after_scale_up:
+            return found
+        allowed = allowance(fit)
+        return Room(now=allowed.of(found.now), after_scale_up=allowed.of(found.after_scale_up))
+
+    ledger.release(owner)
+    for pod in own:
+        allowances.give_back(namespace, pod.requests)
     choice = choose(question.ranking, replicas=ask.replicas, room=room)
     best = choice.best
     shape = best.member.fit.candidate.shape if best else None
     if best is not None and shape is not None and best.room.now < ask.replicas:
         wanted = question.demand(best.member.fit)
         choice = replace(choice, limit=ledger.limit(shape.id, wanted, node_selector=selector))
-    ledger.retake(owner_of(ask.key))
+        if ruled and best.room != room_of_nodes(best.member.fit):
+            choice = replace(choice, barred=allowance(best.member.fit).reason)
+    ledger.retake(owner)
+    for pod in own:
+        allowances.take_back(namespace, pod.requests)
     if choice.placed and best is not None and shape is not None:
-        claim = PlacedClaim(ask.key, shape.id, question.demand(best.member.fit), ask.replicas, selector)
+        wanted = question.demand(best.member.fit)
+        claim = PlacedClaim(ask.key, shape.id, wanted, ask.replicas, selector)
         ledger.claim([_outstanding(claim, ledger)])
+        allowances.take(namespace, wanted, max(0, ask.replicas - len(own)))
     return choice
 
 
@@ -137,6 +176,6 @@ def _outstanding(claim: PlacedClaim, ledger: Ledger) -> Claim:
         key=claim.key,
         pool=claim.pool,
         demand=claim.demand,
-        replicas=max(0, claim.replicas - bound),
+        replicas=max(0, claim.replicas - bound - claim.gated),
         node_selector=claim.node_selector,
     )

@@ -13,7 +13,7 @@ plans and bound pods each time, so nothing has to be remembered over a restart.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gemma_operator.hardware import tolerations
@@ -58,7 +58,14 @@ NO_ROOM = Room(now=0, after_scale_up=0)
 class Ledger:
     """What is free on each node of a fleet, and on the nodes that its pools may still bring."""
 
-    def __init__(self, pools: Iterable[Pool], pods: Iterable[PodRecord]) -> None:
+    def __init__(
+        self,
+        pools: Iterable[Pool],
+        pods: Iterable[PodRecord],
+        *,
+        quarantined: Collection[tuple[str, str]] = (),
+    ) -> None:
+        """`quarantined`: (node, resource) that takes pods and refuses them; what it offers is no room."""
         self._pools = {pool.shape.id: pool for pool in pools}
         self._free: dict[str, dict[str, int]] = {}
         self._pools_of_node: defaultdict[str, set[PoolId]] = defaultdict(set)
@@ -72,6 +79,8 @@ class Ledger:
             for node in pool.nodes:
                 self._free.setdefault(node.name, dict(node.allocatable))
                 self._pools_of_node[node.name].add(pool.shape.id)
+                if (node.name, pool.shape.id.resource_name) in quarantined:
+                    self._free[node.name][pool.shape.id.resource_name] = 0
             self._new_nodes[pool.shape.id] = []
             self._more[pool.shape.id] = pool.growth.more_nodes if pool.growth else 0
             if pool.growth and pool.growth.limits:
@@ -129,6 +138,10 @@ class Ledger:
             and pod.requests.get(demand.resource_name, 0) == demand.accelerators
             and any(_same_group(pool, other) for other in self._pools_of_node.get(pod.node, ()))
         )
+
+    def pods_of(self, owner: tuple[str, str]) -> Sequence[PodRecord]:
+        """The owner's bound pods."""
+        return tuple(self._pods_of.get(owner, ()))
 
     def has_pods(self, owner: tuple[str, str]) -> bool:
         """Whether any pod of the owner is bound."""

@@ -13,7 +13,7 @@ from gemma_operator.controller.placed import placed
 from gemma_operator.planner.plan import to_annotation
 from gemma_operator.settings import OperatorSettings
 from plans import a_plan
-from snapshots import a_child
+from snapshots import a_child, a_replica
 from unit.controller.builders import a_gd
 
 CARRIED, TOLD = a_plan(reason="carried"), a_plan(reason="told")
@@ -24,19 +24,23 @@ def a_bearer(plan, kind="Deployment"):
     return a_child({"kind": kind, "metadata": metadata}, owned_hash="x")
 
 
-def caches(*children):
+def caches(*children, pods=()):
     def table(kind):
         mine = {("team", child.name): child for child in children if child.kind == kind}
         return SimpleNamespace(get=lambda namespace, name: mine.get((namespace, name)))
 
-    return SimpleNamespace(children={kind: table(kind) for kind in ("Service", "Deployment")})
+    seen = [SimpleNamespace(replica=pod) for pod in pods]
+    return SimpleNamespace(
+        children={kind: table(kind) for kind in ("Service", "Deployment")},
+        pods=SimpleNamespace(by=lambda key: seen if key.name == "chat" else []),
+    )
 
 
-def found(*objects, children=(), told=None):
+def found(*objects, children=(), told=None, pods=()):
     return list(
         placed(
             objects,
-            caches=caches(*children),
+            caches=caches(*children, pods=pods),
             inputs=InputsOf(OperatorSettings()),
             plan_from_status=lambda _obj: told,
         )
@@ -80,3 +84,14 @@ def test_who_has_no_plan_claims_nothing():
 def test_each_has_its_own():
     others = [a_gd("a"), a_gd("b", suspend=True), a_gd("c", replicas=2)]
     assert [(each.key.name, each.replicas) for each in found(*others, told=TOLD)] == [("a", 1), ("c", 2)]
+
+
+def test_pods_that_exist_are_counted_and_those_that_a_gate_holds():
+    pods = [
+        a_replica(name="bound"),
+        a_replica(name="gated", gated=True, node="", phase="Pending"),
+        a_replica(name="going", terminating=True),
+        a_replica(name="refused", phase="Failed"),
+    ]
+    (claim,) = found(a_gd("chat", replicas=4), told=TOLD, pods=pods)
+    assert (claim.made, claim.gated) == (2, 1)

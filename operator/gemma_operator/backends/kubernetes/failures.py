@@ -7,8 +7,9 @@ is short by intent: what is not recognised is a crash loop with the engine's own
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.snapshot import Replica
@@ -115,6 +116,44 @@ def _unschedulable(replica: Replica) -> Trouble | None:
     )
 
 
+def _gated(replica: Replica) -> Trouble | None:
+    if not replica.gated:
+        return None
+    return Trouble(
+        Reason.SCHEDULING_GATED,
+        f"pod {replica.name} is held by a scheduling gate and claims no GPU until it opens: see the Workload of its "
+        "queue (pod.queueName), or whoever set the gate",
+        final=False,
+    )
+
+
+def refused(replicas: Sequence[Replica], refusing_nodes: Collection[str]) -> Trouble | None:
+    """A node that refused its last two pods; said of those that were ours."""
+    nodes = sorted({replica.node for replica in replicas if replica.refused} & set(refusing_nodes))
+    if not nodes:
+        return None
+    return Trouble(
+        Reason.NODE_REFUSES,
+        f"node {nodes[0]} took two pods in a row and had no device for them (UnexpectedAdmissionError): its GPUs are "
+        f"no room for a while; cordon it and look at its GPUs and device plugin, `kubectl describe node {nodes[0]}`",
+        final=False,
+    )
+
+
+def not_made(deployment: Mapping[str, Any]) -> Trouble | None:
+    """Pods that admission refused: the Deployment says so (ReplicaFailure), in the words of who refused."""
+    for condition in deployment.get("conditions", ()):
+        if (condition.get("type"), condition.get("status")) == ("ReplicaFailure", "True"):
+            # from the verdict on: before it stands a pod's name, which is another one each time
+            words = str(condition.get("message", "")).partition(" is forbidden: ")
+            return Trouble(
+                Reason.QUOTA_EXCEEDED,
+                f"a pod is not made: {excerpt(words[2] or words[0])}; raise the limit, or lower replicas",
+                final=False,
+            )
+    return None
+
+
 def _node_lost(replica: Replica) -> Trouble:
     return Trouble(
         Reason.NODE_LOST,
@@ -130,5 +169,6 @@ _READERS: tuple[Callable[[Replica], Trouble | None], ...] = (
     _host_out_of_memory,
     _image_pull,
     _crash_loop,
+    _gated,
     _unschedulable,
 )

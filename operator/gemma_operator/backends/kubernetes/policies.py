@@ -22,6 +22,10 @@ Policy = Callable[[View, datetime], Decision | None]
 #: A foreign object gives no event when it goes: it is not ours to watch.
 _LOOK_FOR_FOREIGN_SECONDS = 30.0
 _LOOK_FOR_COLLECTOR_SECONDS = 2.0
+#: As many as a quarantine is told by, and one.
+KEPT_REFUSED = 3
+#: So many are deleted in one look; the deletions themselves bring the next.
+MOST_CLEARED = 10
 
 
 def foreign_child(view: View, now: datetime) -> Decision | None:
@@ -119,6 +123,23 @@ def provision(view: View, now: datetime) -> Decision | None:
     )
 
 
+def clear_refused(view: View, now: datetime) -> Decision | None:
+    """Pods that a node refused pile up, since nobody else removes them: the last few are kept to be looked at."""
+    refused = sorted(
+        (replica for replica in view.snapshot.replicas if replica.refused and not replica.terminating),
+        key=lambda replica: (replica.started_at, replica.name),
+    )
+    surplus = refused[:-KEPT_REFUSED][:MOST_CLEARED]
+    if not surplus:
+        return None
+    return Decision(
+        policy="clear_refused",
+        delete=tuple(ObjectRef("Pod", replica.name, replica.uid) for replica in surplus),
+        conditions=speech.everything(view),
+        status=speech.status(view),
+    )
+
+
 def settled(view: View, now: datetime) -> Decision:
     """Nothing to make: say how it is."""
     return Decision(policy="settled", conditions=speech.everything(view), status=speech.status(view))
@@ -129,6 +150,7 @@ POLICIES: tuple[Policy, ...] = (
     dying_child,
     update_available,
     provision,
+    clear_refused,
     still_asking,
     settled,
 )

@@ -8,7 +8,7 @@ cluster is not looked at here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,10 +56,13 @@ def render(
     settings: OperatorSettings,
     engine: Engine,
     rolling: Rolling = Rolling(),
+    avoided: Sequence[str] = (),
 ) -> tuple[Manifest, ...]:
     """Every child: what pods need comes before the pods."""
     budget_seconds = startup_budget_seconds(deployment, plan)
-    template = pod_template(deployment, plan, settings=settings, engine=engine, budget_seconds=budget_seconds)
+    template = pod_template(
+        deployment, plan, settings=settings, engine=engine, budget_seconds=budget_seconds, avoided=avoided
+    )
     manifests = (
         network.service_account(deployment, uid=uid),
         network.service(deployment, uid=uid, port=engine.port),
@@ -73,6 +76,7 @@ def render(
             replicas=replicas,
             budget_seconds=budget_seconds,
             rolling=rolling,
+            avoided=avoided,
         ),
     )
     return tuple(sealed(manifest) for manifest in manifests)
@@ -104,6 +108,7 @@ def _deployment(
     replicas: int,
     budget_seconds: int,
     rolling: Rolling,
+    avoided: Sequence[str],
 ) -> Json:
     queue = deployment.spec.pod.queue_name
     return child(
@@ -116,6 +121,7 @@ def _deployment(
             names.INPUTS_HASH: plan.inputs_hash,
             names.RENDERER_VERSION: RENDERER_VERSION,
             names.PLAN: to_annotation(plan),
+            **({names.AVOIDED_NODES: ",".join(avoided)} if avoided else {}),
         },
         body={
             "spec": {

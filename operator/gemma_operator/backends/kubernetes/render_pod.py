@@ -7,6 +7,7 @@ planner reckoned room with.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,7 @@ def pod_template(
     settings: OperatorSettings,
     engine: Engine,
     budget_seconds: int,
+    avoided: Sequence[str] = (),
 ) -> Json:
     """Template of the Deployment's pods, with the hash of itself as an annotation."""
     drain_seconds = deployment.spec.rollout.drain_seconds
@@ -104,6 +106,7 @@ def pod_template(
                 **dict(plan.pool_selector),
                 "kubernetes.io/os": "linux",
             },
+            "affinity": _affinity(avoided) or None,
             "tolerations": _tolerations(deployment, plan),
             "topologySpreadConstraints": [
                 {
@@ -217,6 +220,15 @@ def _probes(deployment: GemmaDeployment, *, engine: Engine, model_name: str, bud
             "failureThreshold": 10,
         },
     }
+
+
+def _affinity(avoided: Sequence[str]) -> Json:
+    """Keeps pods off nodes that refuse them; a field selector takes one name, so each has its own line."""
+    if not avoided:
+        return {}
+    fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in avoided]
+    terms = {"nodeSelectorTerms": [{"matchFields": fields}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def _tolerations(deployment: GemmaDeployment, plan: Plan) -> list[Json]:

@@ -14,6 +14,7 @@ from typing import Any
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.api.v1alpha1 import GemmaDeployment
+from gemma_operator.hardware.admissions import REFUSED
 from gemma_operator.planner.values import Alternative, Plan
 from gemma_operator.probing.facts import ReplicaFacts
 from gemma_operator.settings import OperatorSettings
@@ -91,6 +92,11 @@ class Replica:
     exit_code: int | None
     restarts: int
 
+    @property
+    def refused(self) -> bool:
+        """Its node took it and had no device for it."""
+        return self.phase == "Failed" and self.terminated_reason == REFUSED
+
 
 @dataclass(frozen=True, slots=True)
 class ServedAddress:
@@ -150,6 +156,10 @@ class Snapshot:
     settings: OperatorSettings
     #: Nodes of replicas that went or are not Ready: their kubelet says nothing of the pods any more.
     lost_nodes: frozenset[str] = frozenset()
+    #: Why the plan's pool brings no node, in the words of who should bring it.
+    pool_trouble: str = ""
+    #: Nodes that take pods and refuse them: the last two that asked for what the plan asks for.
+    refusing_nodes: frozenset[str] = frozenset()
     #: Uids of live GemmaDeployments in the namespace, to tell a dying owner from a living one.
     living_uids: frozenset[str] = frozenset()
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).

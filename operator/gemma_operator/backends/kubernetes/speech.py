@@ -9,19 +9,25 @@ written after them, and not at all where one of them fails. `Ready` is about the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import StatusFields
-from gemma_operator.backends.kubernetes.failures import Trouble, trouble
+from gemma_operator.backends.kubernetes.failures import Trouble, not_made, refused, trouble
 from gemma_operator.backends.kubernetes.health import is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
-from gemma_operator.backends.kubernetes.view import View
+from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
 from gemma_operator.planner import prediction
 from gemma_operator.planner.plan import to_status
 from gemma_operator.planner.values import Alternative
 from gemma_operator.probing.facts import counts_as_proved
+
+#: What keeps a replica from getting a node.
+_BEFORE_A_NODE: Final = frozenset(
+    {Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED, Reason.QUOTA_EXCEEDED, Reason.NODE_REFUSES}
+)
 
 
 def was_ready(snapshot: Snapshot) -> bool:
@@ -59,7 +65,18 @@ def _trouble(view: View) -> Trouble | None:
     counted = view.health
     proved = {replica.uid for replica in counted.proved}
     unproved = [replica for replica in counted.current if replica.uid not in proved]
-    return trouble(unproved, lost_nodes=view.snapshot.lost_nodes)
+    found = trouble(unproved, lost_nodes=view.snapshot.lost_nodes)
+    if found is not None and found.reason is Reason.UNSCHEDULABLE and view.snapshot.pool_trouble:
+        return replace(
+            found, message=f"{found.message}; its node does not come: {view.snapshot.pool_trouble}"
+        )
+    if found is None and counted.missing:
+        found = refused(view.snapshot.replicas, view.snapshot.refusing_nodes)
+    if found is None and counted.live < view.wanted:
+        found = next(
+            (not_made(child.status) for child in view.snapshot.children if child.kind == DEPLOYMENT), None
+        )
+    return found
 
 
 def _ready(view: View, found: Trouble | None) -> Condition:
@@ -133,7 +150,7 @@ def _planned(view: View) -> Condition:
 
 def _provisioned(view: View, found: Trouble | None) -> Condition:
     if view.health.bound < view.wanted:
-        if found is not None and found.reason is Reason.UNSCHEDULABLE:
+        if found is not None and found.reason in _BEFORE_A_NODE:
             return conditions.not_provisioned(found.reason, found.message)
         return conditions.not_provisioned(Reason.PROVISIONING, "replicas wait for their nodes")
     return conditions.provisioned("all children exist and every replica has its node")

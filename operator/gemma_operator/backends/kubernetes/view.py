@@ -18,6 +18,8 @@ from gemma_operator.engines.base import Engine
 from gemma_operator.planner.values import Plan
 
 DEPLOYMENT = "Deployment"
+#: More nodes than this that refuse pods are no matter of one deployment.
+MOST_AVOIDED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
         replicas=deployment.spec.replicas,
         settings=snapshot.settings,
         engine=engine,
+        avoided=avoided_nodes(snapshot, plan),
     )
     rendered = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
     return View(
@@ -76,6 +79,30 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
         port=engine.port,
         startup_budget_seconds=startup_budget_seconds(deployment, plan),
     )
+
+
+def avoided_nodes(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
+    """Nodes that the pods keep off: those that the Deployment names already, and such as refuse them now.
+
+    What is named stays for as long as the plan does, since a name less would roll the pods once more. A name is added
+    only while no replica runs: a rollout for the sake of one that is missing would restart those that are well.
+    """
+    same = snapshot.plan is not None and (plan.planned_at, plan.pool) == (
+        snapshot.plan.planned_at,
+        snapshot.plan.pool,
+    )
+    named = _named(snapshot) if same else ()
+    refused = {replica.node for replica in snapshot.replicas if replica.refused}
+    running = any(replica.phase == "Running" and not replica.terminating for replica in snapshot.replicas)
+    added = () if running else refused & snapshot.refusing_nodes
+    return tuple(sorted({*named, *added}))[:MOST_AVOIDED]
+
+
+def _named(snapshot: Snapshot) -> tuple[str, ...]:
+    for child in snapshot.children:
+        if child.kind == DEPLOYMENT and (text := child.annotations.get(names.AVOIDED_NODES, "")):
+            return tuple(text.split(","))
+    return ()
 
 
 def owner_of(child: Child, snapshot: Snapshot) -> Owner:

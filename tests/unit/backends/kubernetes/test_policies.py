@@ -43,6 +43,7 @@ def test_the_order_of_the_policies_is_the_documentation():
         "dying_child",
         "update_available",
         "provision",
+        "clear_refused",
         "still_asking",
         "settled",
     ]
