@@ -29,6 +29,7 @@ _SETTINGS = {
     "leaseDurationSeconds": 4,
     "leaseRenewSeconds": 3,
     "leaseRetrySeconds": 0.5,
+    "rediscoverSeconds": 2,
 }
 _UNWANTED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _TAIL_LINES = 60
