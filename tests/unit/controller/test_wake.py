@@ -10,6 +10,8 @@ from gemma_operator.apiserver.records import Change
 from gemma_operator.backends.kubernetes.snapshot import Key, Replica
 from gemma_operator.controller.caches import PodSeen, Slice
 from gemma_operator.controller.wake import Wake
+from gemma_operator.hardware.admissions import Admission
+from gemma_operator.hardware.nodeclaims import NodeClaimRecord
 from gemma_operator.hardware.records import PodRecord
 
 
@@ -125,3 +127,43 @@ def _a_replica():
     strings = {name: "" for name, kind in Replica.__annotations__.items() if kind == "str"}
     flags = {name: False for name, kind in Replica.__annotations__.items() if kind == "bool"}
     return Replica(**strings, **flags, exit_code=None, restarts=0)
+
+
+def test_what_brings_or_offers_nodes_is_hardware(heard):
+    heard.wake.hardware(Change(("", "gpu"), None, object()))
+    assert heard == ["hardware", "room"]
+
+
+def test_what_a_namespace_allows_is_room(heard):
+    heard.wake.rules(Change(("team", "q"), None, object()))
+    assert heard == ["room"]
+
+
+@pytest.mark.parametrize(("before", "after", "woken"), [("", "x", True), ("x", "", True), ("x", "x", False)])
+def test_a_claim_whose_trouble_changed_is_news_to_everybody(heard, before, after, woken):
+    heard.knows("chat", "docs")
+    records = [NodeClaimRecord("c", "gpu", trouble) for trouble in (before, after)]
+    heard.wake.nodeclaim(Change(("", "c"), *records))
+    assert heard == ([Soon(Key("team", "chat")), Soon(Key("team", "docs"))] if woken else [])
+
+
+def test_a_quarantine_is_room_and_news_to_everybody(heard):
+    heard.knows("chat")
+    heard.wake.quarantine()
+    assert heard == ["room", Soon(Key("team", "chat"))]
+
+
+def test_what_a_node_said_to_a_pod_is_passed_on():
+    told = []
+    wake = Wake(
+        look_at=lambda key: None,
+        look_soon=lambda key: None,
+        hardware_changed=lambda: None,
+        room_changed=lambda: None,
+        pool_touched=lambda name: None,
+        admitted=told.append,
+    )
+    said = Admission("u", "n", ("nvidia.com/gpu",), "2026-11-25T09:00:00Z", True)
+    wake.pod(Change(("team", "p"), None, PodSeen(None, None, None, admission=said)))
+    wake.pod(Change(("team", "p"), PodSeen(None, None, None, admission=said), None))
+    assert told == [said, None]

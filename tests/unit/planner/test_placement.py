@@ -3,6 +3,7 @@ import random
 import pytest
 
 from gemma_operator.catalog.loader import packaged
+from gemma_operator.hardware.namespaces import NamespaceRules, quota_record
 from gemma_operator.planner.choice import Outcome
 from gemma_operator.planner.placement import Ask, PlacedClaim, place_all
 from unit.planner.builders import GPU, a_demand, a_fit, a_node, a_pod, a_pool, a_request, a_shape, feasible
@@ -158,3 +159,88 @@ def test_nobody_gets_more_than_there_is():
     taken = [size for ask, size in zip(asking, sizes, strict=True) if choices[ask.key].placed]
     assert sum(taken) <= 24
     assert fleet[0].nodes[0].allocatable[GPU] == 8
+
+
+class TestNamespaces:
+    def quota(self, gpus, used=0, namespace="team"):
+        obj = {
+            "metadata": {"name": "q", "namespace": namespace},
+            "spec": {"hard": {f"requests.{GPU}": str(gpus)}},
+            "status": {"used": {f"requests.{GPU}": str(used)}},
+        }
+        return NamespaceRules((quota_record(obj),), ())
+
+    def choice(self, *asking, rules, **more):
+        return place_all(
+            asking,
+            pools=FLEET,
+            pods=more.pop("pods", ()),
+            placed=more.pop("before", ()),
+            catalog=packaged(),
+            rules=rules,
+        )
+
+    def test_what_a_quota_forbids_waits_and_says_why(self):  # FR-18
+        (choice,) = self.choice(an_ask(0, L4_FITS), rules=self.quota(1, used=1)).values()
+        assert choice.outcome is Outcome.WAITING
+        assert "ResourceQuota q allows 1" in choice.barred
+
+    def test_so_many_replicas_as_a_quota_allows_are_placed(self):
+        (choice,) = self.choice(an_ask(0, L4_FITS, replicas=3), rules=self.quota(2)).values()
+        assert (choice.outcome, choice.best.room.now) == (Outcome.PARTLY, 2)
+        assert "ResourceQuota q" in choice.barred
+
+    def test_another_namespace_is_not_limited(self):
+        (choice,) = self.choice(an_ask(0, L4_FITS), rules=self.quota(0, namespace="other")).values()
+        assert (choice.outcome, choice.barred) == (Outcome.ROOM_NOW, "")
+
+    def test_who_was_placed_before_has_taken_of_the_quota(self):
+        choices = self.choice(an_ask(0, L4_FITS), an_ask(1, L4_FITS), rules=self.quota(1))
+        assert [choice.outcome for choice in choices.values()] == [Outcome.ROOM_NOW, Outcome.WAITING]
+
+    @pytest.mark.parametrize(("made", "outcome"), [(0, Outcome.WAITING), (1, Outcome.ROOM_NOW)])
+    def test_pods_that_exist_are_in_what_is_used_already(self, made, outcome):
+        claim = PlacedClaim(("team", "other"), L4.id, a_demand(), 1, made=made)
+        (choice,) = self.choice(an_ask(0, L4_FITS), rules=self.quota(2, used=1), before=[claim]).values()
+        assert choice.outcome is outcome
+
+    def test_who_is_placed_anew_gives_its_own_pods_back(self):
+        ask = an_ask(0, L4_FITS)
+        (choice,) = self.choice(
+            ask, rules=self.quota(1, used=1), pods=[a_pod("l4-00", owner=ask.key)]
+        ).values()
+        assert choice.outcome is Outcome.ROOM_NOW
+
+    def test_where_nodes_have_no_room_the_quota_is_not_blamed(self):
+        fleet = [a_pool(L4, a_node("n", gpus=0))]
+        (choice,) = place_all(
+            [an_ask(0, L4_FITS)], pools=fleet, pods=(), placed=(), catalog=packaged(), rules=self.quota(0)
+        ).values()
+        assert choice.barred == ""
+
+
+def test_pods_behind_a_gate_claim_nothing_until_it_opens():
+    fleet = [a_pool(L4, a_node("n"))]
+    for gated, outcome in ((1, Outcome.ROOM_NOW), (0, Outcome.WAITING)):
+        claim = PlacedClaim(("team", "queued"), L4.id, a_demand(), 1, made=1, gated=gated)
+        (choice,) = placed([an_ask(0, L4_FITS)], fleet=fleet, before=[claim]).values()
+        assert choice.outcome is outcome
+
+
+def test_a_node_in_quarantine_has_no_room():  # FR-14
+    fleet = [a_pool(L4, a_node("a", gpus=8), a_node("b"))]
+
+    def place(*quarantined, replicas=1):
+        (choice,) = place_all(
+            [an_ask(0, L4_FITS, replicas=replicas)],
+            pools=fleet,
+            pods=(),
+            placed=(),
+            catalog=packaged(),
+            quarantined=quarantined,
+        ).values()
+        return choice.best.room.now
+
+    assert place() == 9
+    assert place(("a", GPU)) == 1
+    assert place(("a", "amd.com/gpu")) == 9

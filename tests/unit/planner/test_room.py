@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_operator.hardware.records import Taint, Toleration
+from gemma_operator.hardware.records import NewNode, Pool, Taint, Toleration
 from gemma_operator.planner.room import Claim, Ledger, Room
 from unit.planner.builders import GIB, a_demand, a_node, a_pod, a_pool, a_shape
 
@@ -211,3 +211,58 @@ class TestOwnPods:
         assert ledger.room(ID, a_demand()).now == 1
         ledger.retake(self.OWNER)
         assert ledger.room(ID, a_demand()).now == 0
+
+
+class TestNodesToCome:
+    """What limits of a NodePool leave is shared by all its shapes."""
+
+    ONE, FOUR = (a_shape(gpus=gpus, shape=f"x{gpus}", pool="gpu") for gpus in (1, 4))
+
+    def ledger(self, gpus, *, pods=(), **host):
+        limits = {"nvidia.com/gpu": gpus}
+        return Ledger(
+            [
+                Pool(
+                    shape,
+                    (),
+                    NewNode({"nvidia.com/gpu": shape.accelerators_per_node, **host}, 1000, limits=limits),
+                )
+                for shape in (self.ONE, self.FOUR)
+            ],
+            pods,
+        )
+
+    def later(self, ledger):
+        return [ledger.room(shape.id, a_demand()).after_scale_up for shape in (self.ONE, self.FOUR)]
+
+    def test_each_shape_alone_may_use_all_that_is_left(self):
+        assert self.later(self.ledger(6)) == [6, 4]
+
+    def test_a_node_that_one_claims_is_taken_from_the_others_limit(self):
+        ledger = self.ledger(6)
+        ledger.claim([a_claim(pool=self.FOUR.id)])
+        assert self.later(ledger) == [2, 3]
+
+    def test_a_limit_that_is_used_up_brings_nothing(self):
+        ledger = self.ledger(4)
+        ledger.claim([a_claim(a_demand(4), pool=self.FOUR.id)])
+        assert self.later(ledger) == [0, 0]
+
+    def test_the_host_of_a_node_to_come_limits_it_too(self):
+        ledger = self.ledger(1000, memory=14 * GIB)
+        assert ledger.room(self.ONE.id, a_demand(memory=16 * GIB)).after_scale_up == 0
+
+    def test_labels_that_such_nodes_will_have_meet_a_users_selector(self):
+        growth = NewNode({"nvidia.com/gpu": 1}, 2, labels={"team": "vision"})
+        ledger = Ledger([Pool(self.ONE, (), growth)], [])
+        for value, later in (("vision", 2), ("audio", 0)):
+            assert (
+                ledger.room(self.ONE.id, a_demand(), node_selector=[("team", value)]).after_scale_up == later
+            )
+
+
+def test_a_node_in_quarantine_offers_nothing_even_where_its_pods_are_released():
+    pod = a_pod("a", owner=("team", "chat"))
+    ledger = Ledger([a_pool(SHAPE, a_node("a", gpus=8))], [pod], quarantined={("a", "nvidia.com/gpu")})
+    ledger.release(("team", "chat"))
+    assert ledger.room(ID, a_demand()).now == 0
