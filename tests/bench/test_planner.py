@@ -13,6 +13,7 @@ from bench import machine
 from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.catalog.loader import packaged
 from gemma_operator.hardware.declared import DeclaredPool
+from gemma_operator.hardware.nodepools import nodepool_record, prospects
 from gemma_operator.hardware.nodes import node_record
 from gemma_operator.hardware.pools import pools
 from gemma_operator.planner.choice import choose, rank
@@ -120,6 +121,26 @@ def test_a_fleet_from_records():
     assert len(pools(records, (), CATALOG)) == 12
     machine.figure(
         f"{NODES} node records to 12 pools", lambda: pools(records, (), CATALOG), rounds=30, aim="< 100 ms"
+    )
+
+
+def test_a_fleet_with_nodepools_that_may_bring_any_machine():
+    """Ten NodePools that name no machine, spot or not: more kinds than anybody uses."""
+    records = [node_record(obj) for obj in the_fleet()]
+    spot = {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot", "on-demand"]}
+    template = {"spec": {"nodeClassRef": {"group": "karpenter.k8s.aws"}, "requirements": [spot]}}
+    nodepools = [
+        nodepool_record({"metadata": {"name": f"k{number}"}, "spec": {"template": template}})
+        for number in range(10)
+    ]
+
+    def work():
+        return pools(
+            records, (), CATALOG, prospects=[p for pool in nodepools for p in prospects(pool, CATALOG)]
+        )
+
+    machine.figure(
+        f"{NODES} node records and 10 NodePools to {len(work())} pools", work, rounds=10, aim="none"
     )
 
 

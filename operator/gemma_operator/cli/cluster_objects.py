@@ -7,17 +7,35 @@ without our CRD is no error: it has no AcceleratorPools.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from gemma_operator.api.names import MANAGED_BY, MANAGED_BY_LABEL
 from gemma_operator.apiserver import credentials
 from gemma_operator.apiserver.client import Client
-from gemma_operator.apiserver.resources import ACCELERATOR_POOLS, DEPLOYMENTS, NODES, PODS, Resource
+from gemma_operator.apiserver.resources import (
+    ACCELERATOR_POOLS,
+    COMPUTE_CLASSES,
+    DEPLOYMENTS,
+    LIMIT_RANGES,
+    NODE_POOLS,
+    NODES,
+    PODS,
+    RESOURCE_QUOTAS,
+    RESOURCE_SLICES,
+    Resource,
+)
 from gemma_operator.apiserver.session import SessionHolder
-from gemma_operator.errors import ApiError, NotFound, UsageError
+from gemma_operator.errors import ApiError, Forbidden, NotFound, UsageError
 
+BESIDE: tuple[Sequence[Resource], ...] = (
+    RESOURCE_SLICES,
+    NODE_POOLS,
+    COMPUTE_CLASSES,
+    (RESOURCE_QUOTAS,),
+    (LIMIT_RANGES,),
+)
 _OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 #: Pods that are over hold nothing, and a busy namespace keeps thousands of them.
 _RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
@@ -36,6 +54,7 @@ async def _read(context: str) -> list[dict[str, Any]]:
                 *await _list(client, ACCELERATOR_POOLS),
                 *await _list(client, PODS, field_selector=_RUNNING),
                 *await _list(client, DEPLOYMENTS, label_selector=_OURS),
+                *[obj for versions in BESIDE for obj in await _beside(client, versions)],
             ]
         except ApiError as error:
             where = f"context {context}" if context else "the current context"
@@ -55,6 +74,18 @@ async def _list(
         ]
     except NotFound:
         return []  # the CRD is not installed
+
+
+async def _beside(client: Client, versions: Sequence[Resource]) -> list[dict[str, Any]]:
+    """A kind that may be lacking, or that we may not read: then the plan reckons without it."""
+    for resource in versions:
+        try:
+            found = await _list(client, resource)
+        except Forbidden:
+            return []
+        if found:
+            return found
+    return []
 
 
 @asynccontextmanager

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gemma_operator.api import names
 from gemma_operator.api.parse import parse_pool
@@ -20,7 +20,12 @@ from gemma_operator.catalog import loader
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.cli import documents
 from gemma_operator.errors import InvalidCatalog, InvalidSpec, UsageError
+from gemma_operator.hardware import computeclasses, nodepools
+from gemma_operator.hardware.computeclasses import ComputeClassRecord
 from gemma_operator.hardware.declared import DeclaredPool, declared_pool
+from gemma_operator.hardware.dra import SliceRecord, slice_record
+from gemma_operator.hardware.namespaces import NO_RULES, NamespaceRules, limit_record, quota_record
+from gemma_operator.hardware.nodepools import NodePoolRecord
 from gemma_operator.hardware.nodes import node_record
 from gemma_operator.hardware.pods import pod_record
 from gemma_operator.hardware.pools import pools
@@ -38,10 +43,24 @@ class Fleet:
     pods: tuple[PodRecord, ...]
     placed: tuple[PlacedClaim, ...]
     passed_over: Mapping[str, int]
+    #: What a cluster may have beside them.
+    slices: tuple[SliceRecord, ...] = ()
+    nodepools: tuple[NodePoolRecord, ...] = ()
+    computeclasses: tuple[ComputeClassRecord, ...] = ()
+    rules: NamespaceRules = NO_RULES
 
     def pools(self, catalog: Catalog) -> tuple[Pool, ...]:
         """What can be planned for."""
-        return pools(self.nodes, self.declared, catalog)
+        return pools(
+            self.nodes,
+            self.declared,
+            catalog,
+            slices=self.slices,
+            prospects=[
+                *(each for pool in self.nodepools for each in nodepools.prospects(pool, catalog)),
+                *(each for found in self.computeclasses for each in computeclasses.prospects(found, catalog)),
+            ],
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nodes",
         action="append",
         metavar="FILE",
-        help="Nodes, AcceleratorPools and Pods as kubectl prints them, yaml or json (- is standard input); may "
-        "be given several times; without it the cluster of the kubeconfig is read",
+        help="Nodes, AcceleratorPools, Pods, ResourceSlices, Karpenter's NodePools, ComputeClasses, ResourceQuotas "
+        "and LimitRanges as kubectl prints them, yaml or json (- is standard input); may be given several times; "
+        "without it the cluster of the kubeconfig is read",
     )
     where.add_argument("--context", help="context of the kubeconfig (default: the current one)")
     add_catalog(parser)
@@ -102,6 +122,7 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
     pods: dict[str, PodRecord] = {}
     placed: dict[tuple[str, str], PlacedClaim] = {}
     passed_over: Counter[str] = Counter()
+    beside: dict[str, dict[tuple[str, str], Any]] = {kind: {} for _, kind in _BESIDE}
     for obj in objects:
         kind = obj.get("kind")
         if kind == "Node" and (node := node_record(obj)):
@@ -114,6 +135,9 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
                 pods[pod.uid] = pod
         elif kind == "Deployment" and (claim := _claim(obj)):
             placed[claim.key] = claim
+        elif cut := _BESIDE.get((_group(obj), str(kind))):
+            if (record := cut(obj)) is not None:
+                beside[str(kind)][_place(obj)] = record
         else:
             passed_over[str(kind)] += 1
     return Fleet(
@@ -122,7 +146,30 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
         pods=tuple(pods.values()),
         placed=tuple(placed.values()),
         passed_over=passed_over,
+        slices=tuple(beside["ResourceSlice"].values()),
+        nodepools=tuple(beside["NodePool"].values()),
+        computeclasses=tuple(beside["ComputeClass"].values()),
+        rules=NamespaceRules(tuple(beside["ResourceQuota"].values()), tuple(beside["LimitRange"].values())),
     )
+
+
+#: By group and kind: other groups have NodePools too.
+_BESIDE: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], object | None]]] = {
+    ("resource.k8s.io", "ResourceSlice"): slice_record,
+    ("karpenter.sh", "NodePool"): nodepools.nodepool_record,
+    ("cloud.google.com", "ComputeClass"): computeclasses.computeclass_record,
+    ("", "ResourceQuota"): quota_record,
+    ("", "LimitRange"): limit_record,
+}
+
+
+def _group(obj: Mapping[str, Any]) -> str:
+    return str(obj.get("apiVersion") or "").rpartition("/")[0]
+
+
+def _place(obj: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = obj.get("metadata") or {}
+    return metadata.get("namespace", ""), metadata.get("name", "")
 
 
 def notes(fleet: Fleet) -> Sequence[str]:

@@ -124,7 +124,9 @@ def plan(question: Asked, fleet: Fleet, catalog: Catalog, *, planned_at: str) ->
         feasible=verdict,
     )
     others = [claim for claim in fleet.placed if claim.key != owner_of(question.key)]
-    choice = place_all([ask], pools=pools, pods=fleet.pods, placed=others, catalog=catalog)[question.key]
+    choice = place_all(
+        [ask], pools=pools, pods=fleet.pods, placed=others, catalog=catalog, rules=fleet.rules
+    )[question.key]
     made = None
     if choice.placed:
         made = from_choice(

@@ -42,8 +42,9 @@ def _price(pool: Pool, prices: Prices, catalog: Catalog) -> Price | None:
 
 
 def _machine_type(pool: Pool) -> str:
-    """The one that all nodes have; of a pool without a node, the one that it selects."""
-    sources = [node.labels for node in pool.nodes] or [dict(pool.shape.selector)]
+    """The one that all nodes have; of a pool without a node, the one that it selects or would bring."""
+    coming = dict(pool.growth.labels) if pool.growth else {}
+    sources = [node.labels for node in pool.nodes] or [{**coming, **dict(pool.shape.selector)}]
     types = {
         next((labels[label] for label in MACHINE_TYPE_LABELS if label in labels), "") for labels in sources
     }

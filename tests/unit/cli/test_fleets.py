@@ -122,3 +122,30 @@ class TestCluster:
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
         with pytest.raises(UsageError, match="no kubeconfig"):
             cluster_objects.read(None)
+
+
+def test_what_may_bring_or_offer_nodes_and_what_namespaces_allow_is_read_too():
+    device = {"attributes": {"type": {"string": "gpu"}}, "capacity": {}}
+    fleet = fleets.of_objects(
+        [
+            {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceSlice",
+                "metadata": {"name": "s"},
+                "spec": {"driver": "gpu.nvidia.com", "nodeName": "n", "devices": [device]},
+            },
+            {"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "k"}},
+            {"apiVersion": "hypershift.openshift.io/v1beta1", "kind": "NodePool", "metadata": {"name": "h"}},
+            {"apiVersion": "cloud.google.com/v1", "kind": "ComputeClass", "metadata": {"name": "c"}},
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "q"},
+                "spec": {"hard": {"pods": "1"}},
+            },
+            {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l"}, "spec": {"limits": []}},
+        ]
+    )
+    assert [len(found) for found in (fleet.slices, fleet.nodepools, fleet.computeclasses)] == [1, 1, 1]
+    assert [quota.name for quota in fleet.rules.quotas] == ["q"]
+    assert fleets.notes(fleet) == ["note: 1 of kind NodePool passed over"]

@@ -114,6 +114,15 @@ def test_a_fleet_without_accelerators_is_an_answer(pools):
     assert pools(NODES / "aks-nap-cpu-node.yaml", output="table").startswith("no pools: ")
 
 
-def test_other_kinds_are_passed_over_aloud(capsys):
+def test_devices_of_dra_are_shown_with_the_reason_why_they_are_not_used(capsys):
     assert main(["pools", "--nodes", str(NODES / "dra-h200-resourceslice.yaml")]) == 0
-    assert "1 of kind ResourceSlice passed over" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "nvidia-h200" in shown.out
+    assert "ResourceClaim" in shown.out
+    assert shown.err == ""
+
+
+def test_other_kinds_are_passed_over_aloud(capsys, tmp_path):
+    (tmp_path / "service.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n")
+    assert main(["pools", "--nodes", str(tmp_path / "service.yaml")]) == 0
+    assert "1 of kind Service passed over" in capsys.readouterr().err

@@ -214,3 +214,35 @@ def test_amds_memory_is_read_and_the_card_refused(vram, memory_mib):
 def test_a_windows_node_is_refused_whatever_it_offers():
     labels = {"kubernetes.io/os": "windows", "node.kubernetes.io/instance-type": "g6.xlarge"}
     assert "windows" in shape(labels).refused
+
+
+@pytest.mark.parametrize(
+    ("labels", "resource", "accelerator", "memory_mib"),
+    [
+        (
+            {"cloud.google.com/gke-tpu-accelerator": "tpu-v5p-slice"},
+            "google.com/tpu",
+            "google-tpu-v5p",
+            97280,
+        ),
+        ({"cloud.google.com/gke-tpu-accelerator": "tpu7x"}, "google.com/tpu", "google-tpu-v7x", 196608),
+        (
+            {"karpenter.k8s.aws/instance-accelerator-name": "trainium2"},
+            "aws.amazon.com/neuron",
+            "aws-trainium2",
+            98304,
+        ),
+        (
+            {"eks.amazonaws.com/instance-accelerator-name": "inferentia2"},
+            "aws.amazon.com/neuron",
+            "aws-inferentia2",
+            32768,
+        ),
+    ],
+)
+def test_tpus_and_neuron_chips_are_known_with_their_memory_and_refused(
+    labels, resource, accelerator, memory_mib
+):
+    found = shape(labels, {resource: "4"})
+    assert (found.accelerator, found.memory_mib) == (accelerator, memory_mib)
+    assert "CUDA build" in found.refused

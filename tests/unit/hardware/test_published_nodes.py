@@ -22,7 +22,7 @@ CARD_BEHIND_SLICES = {"gfd-docs-a100-40gb-mig-mixed-three-profiles.yaml"}
 NAMED_SINCE = {
     "lke-rtx4000-ada.yaml": "nvidia-rtx-4000-ada",
     "nrp-gh200-480gb.yaml": "nvidia-gh200-96gb",
-    "gke-tpu-v6e-2x2-autoprovisioned.yaml": "google-tpu",
+    "gke-tpu-v6e-2x2-autoprovisioned.yaml": "google-tpu-v6e",
 }
 
 
