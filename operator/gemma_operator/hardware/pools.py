@@ -69,7 +69,8 @@ def pools(
     for seat in _expected(prospects, declared, cards):
         seats[_id(seat)].append(seat)
         by_resource[seat.device.resource].append(seat.node)
-    found = [_pool(id_, members, by_resource[id_.resource_name]) for id_, members in seats.items()]
+    offering = _Offering(by_resource)
+    found = [_pool(id_, members, offering) for id_, members in seats.items()]
     grown = declarations.with_growth(found, declared)
     with_prices = (prices.priced(pool, catalog) for pool in grown)
     return tuple(sorted(with_prices, key=lambda pool: pool.shape.id.sort_key))
@@ -178,7 +179,25 @@ def _arch(node: NodeRecord) -> str:
     return next((node.labels[label] for label in _ARCH_LABELS if label in node.labels), "")
 
 
-def _pool(id_: PoolId, seats: Sequence[_Seat], offering: Sequence[NodeRecord]) -> Pool:
+class _Offering:
+    """Nodes that offer a resource, by the labels that a pool selects first: asked once a group, not once a shape."""
+
+    def __init__(self, by_resource: Mapping[str, Sequence[NodeRecord]]) -> None:
+        self._by_resource = by_resource
+        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], list[NodeRecord]] = {}
+
+    def others(self, resource: str, base: Mapping[str, str], seats: Sequence[_Seat]) -> Iterator[NodeRecord]:
+        """Nodes outside of these seats that `base` does not tell apart from them."""
+        question = (resource, tuple(sorted(base.items())))
+        if question not in self._known:
+            self._known[question] = [
+                node for node in self._by_resource[resource] if has_labels(node.labels, question[1])
+            ]
+        inside = {seat.node.name for seat in seats}
+        return (node for node in self._known[question] if node.name not in inside)
+
+
+def _pool(id_: PoolId, seats: Sequence[_Seat], offering: _Offering) -> Pool:
     members = tuple(seat.node for seat in seats if seat.new is None)
     growth = together(seat.new for seat in seats if seat.new is not None)
     declaration = seats[0].declaration
@@ -186,15 +205,10 @@ def _pool(id_: PoolId, seats: Sequence[_Seat], offering: Sequence[NodeRecord]) -
         shape = replace(declaration.shape, driver_major=_oldest_driver(seats))
         return Pool(shape=shape, nodes=members)
     growth = growth if growth is not None and growth.more_nodes else None
-    return Pool(shape=_shape(id_, seats, _others(seats, offering)), nodes=members, growth=growth)
+    return Pool(shape=_shape(id_, seats, offering), nodes=members, growth=growth)
 
 
-def _others(seats: Sequence[_Seat], offering: Sequence[NodeRecord]) -> list[NodeRecord]:
-    inside = {seat.node.name for seat in seats}
-    return [node for node in offering if node.name not in inside]
-
-
-def _shape(id_: PoolId, seats: Sequence[_Seat], others: Sequence[NodeRecord]) -> PoolShape:
+def _shape(id_: PoolId, seats: Sequence[_Seat], offering: _Offering) -> PoolShape:
     first = seats[0]
     read = first.device
     members = [seat.node for seat in seats]
@@ -214,7 +228,9 @@ def _shape(id_: PoolId, seats: Sequence[_Seat], others: Sequence[NodeRecord]) ->
         driver_major=_oldest_driver(seats),
         taints=first.node.taints,
         tolerations=declared.tolerations if declared else _class_tolerations(id_),
-        selector=selectors.selector(base, members=members, others=others),
+        selector=selectors.selector(
+            base, members=members, others=offering.others(id_.resource_name, base, seats)
+        ),
         node_price=declared.node_price if declared else None,
         verified=read.verified,
         refused=read.refused,
