@@ -211,6 +211,45 @@ def test_a_quota_that_came_later_is_told_and_a_new_object_is_told_so_first(team)
     team.ready("chat", within_seconds=90)  # the ReplicaSet controller backs off
 
 
+POLICIES = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolic"
+
+
+def a_gate_on_every_pod(namespace):
+    """What Kueue's webhook does to the pods of its queues, by a policy of the API server itself."""
+    gate = '[Object.spec.schedulingGates{name: "test/gate"}]'
+    added = f'[JSONPatch{{op: "add", path: "/spec/schedulingGates", value: {gate}}}]'
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    spec = {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {"namespaceSelector": here, "resourceRules": [rule]},
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": added}}],
+    }
+    return {"metadata": {"name": namespace}, "spec": spec}
+
+
+def test_pods_behind_a_gate_claim_nothing_until_it_opens(team, made):
+    pool = team.pool("l4", nodes=1)
+    made(f"{POLICIES}ies", a_gate_on_every_pod(team.namespace))
+    made(
+        f"{POLICIES}ybindings", {"metadata": {"name": team.namespace}, "spec": {"policyName": team.namespace}}
+    )
+    probe = {"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    until(
+        lambda: team.client.create(f"{team.path('Pod')}?dryRun=All", probe)["spec"].get("schedulingGates"),
+        what="the policy holds",
+    )
+    team.apply(a_deployment("queued", hardware={"pools": [pool]}))
+    queued = team.sees("GemmaDeployment", "queued", says("Ready", "False", "SchedulingGated"))
+    assert condition(queued, "Planned")["status"] == "True"
+    team.apply(a_deployment("other", hardware={"pools": [pool]}))
+    team.sees("GemmaDeployment", "other", says("Planned", "True"))
+    (pod,) = until(lambda: team.pods("queued"), what="the gated pod")
+    team.client.merge(team.path("Pod", pod["metadata"]["name"]), {"spec": {"schedulingGates": []}})
+    team.ready("queued")
+
+
 class Broken:
     """A node whose GPUs died, and its kubelet: it takes every pod and refuses it. kwok knows nothing of it."""
 

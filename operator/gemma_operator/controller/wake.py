@@ -15,7 +15,7 @@ from gemma_operator.backends.kubernetes.snapshot import Child, Key
 from gemma_operator.controller.caches import PodSeen, Slice
 from gemma_operator.hardware.admissions import Admission
 from gemma_operator.hardware.nodeclaims import NodeClaimRecord
-from gemma_operator.hardware.records import NodeRecord
+from gemma_operator.hardware.records import NodeRecord, PodRecord
 
 
 class Wake:
@@ -102,7 +102,7 @@ class Wake:
         """A pod takes another part of a node, or a replica changed."""
         old, new = change.old, change.new
         self._admitted(new.admission if new is not None else None)
-        if (old and old.record) != (new and new.record):
+        if _holds(old) != _holds(new):
             self._room_changed()
         for seen in (old, new):
             if seen is not None and seen.owner is not None:
@@ -121,6 +121,13 @@ class Wake:
     def _children_of(self, child: Key) -> None:
         for key in self._by_child.get(child, ()):
             self._look_soon(key)
+
+
+def _holds(pod: PodSeen | None) -> tuple[PodRecord | None, bool]:
+    """What a pod takes of its node, and whether a gate holds it: then its deployment claims nothing for it."""
+    if pod is None:
+        return None, False
+    return pod.record, pod.replica is not None and pod.replica.gated
 
 
 def _declares_the_same(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:

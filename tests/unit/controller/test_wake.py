@@ -13,6 +13,7 @@ from gemma_operator.controller.wake import Wake
 from gemma_operator.hardware.admissions import Admission
 from gemma_operator.hardware.nodeclaims import NodeClaimRecord
 from gemma_operator.hardware.records import PodRecord
+from snapshots import a_replica
 
 
 @dataclass(frozen=True)
@@ -167,3 +168,12 @@ def test_what_a_node_said_to_a_pod_is_passed_on():
     wake.pod(Change(("team", "p"), None, PodSeen(None, None, None, admission=said)))
     wake.pod(Change(("team", "p"), PodSeen(None, None, None, admission=said), None))
     assert told == [said, None]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "woken"), [(False, True, True), (True, False, True), (True, True, False)]
+)
+def test_a_gate_that_closes_or_opens_is_room(heard, before, after, woken):
+    seen = [PodSeen(None, a_replica(gated=gated), None) for gated in (before, after)]
+    heard.wake.pod(Change(("team", "p"), *seen))
+    assert heard == (["room"] if woken else [])
