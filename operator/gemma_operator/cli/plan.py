@@ -149,7 +149,7 @@ def plan(question: Asked, fleet: Fleet, catalog: Catalog, *, planned_at: str) ->
 
 def _why_not(question: Asked, choice: Choice, verdict: Feasible, catalog: Catalog, *, empty: bool) -> str:
     if choice.fit is not None:
-        return explain.waiting(choice, question.request)
+        return explain.barred(choice) if choice.barred else explain.waiting(choice, question.request)
     if unknown := unknown_accelerators(question.request, catalog):
         return explain.unknown_accelerators(unknown)
     return explain.no_pools() if empty else explain.nothing_fits(verdict, question.request)

@@ -119,8 +119,9 @@ def _room(answer: Answer) -> str:
         return "none is needed: no replica is wanted"
     now = min(best.room.now, answer.replicas)
     text = f"{now} of {answer.replicas} replicas now"
-    if now < answer.replicas and answer.choice.limit:
-        text += f", limited by {answer.choice.limit}"
+    limit = answer.choice.barred or answer.choice.limit
+    if now < answer.replicas and limit:
+        text += f", limited by {limit}"
     if best.room.after_scale_up > best.room.now and now < answer.replicas:
         text += f", {min(best.room.after_scale_up, answer.replicas)} after a scale-up"
     return text

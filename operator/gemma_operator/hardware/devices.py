@@ -159,7 +159,7 @@ def _not_usable(device: Device, node: NodeRecord, *, told: bool, facts: Facts) -
     if (labelled := _labelled(device, node)) and device.count > labelled:
         return (
             f"{device.count} of {device.resource} are offered and the labels describe {labelled}: a node of mixed "
-            "models, or cards shared without a label; declare an AcceleratorPool for it"
+            "models, or cards shared without a label; keep one model a node, and label what is shared"
         )
     if told:
         return ""

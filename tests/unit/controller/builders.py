@@ -7,7 +7,7 @@ from dataclasses import replace
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.catalog.loader import packaged
-from gemma_operator.controller.fleet import Fleet
+from gemma_operator.controller.fleet import NOTHING_ELSE, Fleet
 from gemma_operator.controller.inputs import InputsOf
 from gemma_operator.controller.placement import Placed, PlacementDesk
 from gemma_operator.settings import OperatorSettings
@@ -69,7 +69,7 @@ def an_l4(name="n1", *, pool="l4", **changes):
 class World:
     """A fleet of which the test is the owner, and the desk that places on it."""
 
-    def __init__(self, *nodes):
+    def __init__(self, *nodes, optional=NOTHING_ELSE):
         self.nodes = list(nodes)
         self.pods = []
         self.declared = []
@@ -82,6 +82,7 @@ class World:
             nodes=lambda: self.nodes,
             declared=lambda: self.declared,
             pods=lambda: self.pods,
+            optional=optional,
         )
         self.desk = PlacementDesk(
             catalog=packaged(),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gemma_operator.catalog.loader import packaged
+from gemma_operator.controller.fleet import Fleet, Optional
 from gemma_operator.controller.pool_status import read
+from gemma_operator.hardware.computeclasses import computeclass_record
+from gemma_operator.hardware.nodeclaims import NodeClaimRecord
+from gemma_operator.hardware.nodepools import nodepool_record
+from gemma_operator.settings import PoolAccess
+from plans import a_plan
 from unit.controller.builders import World, a_gd, an_accelerator_pool, an_l4
 from unit.planner.builders import a_pod
 
@@ -74,3 +81,48 @@ def test_a_plan_is_known_by_the_name_of_its_pool_whatever_became_of_its_shape():
     world.nodes.clear()
     world.fleet.hardware_changed()
     assert not world.fleet.knows(plan)
+
+
+def a_fleet(*, access=(), **optional):
+    found = {name: (lambda records=records: records) for name, records in optional.items()}
+    return Fleet(
+        catalog=packaged(), nodes=list, declared=list, pods=list, optional=Optional(**found), access=access
+    )
+
+
+def a_nodepool(name="gpu"):
+    requirement = {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["g6.4xlarge"]}
+    node = {"nodeClassRef": {"group": "karpenter.k8s.aws"}, "requirements": [requirement]}
+    return nodepool_record({"metadata": {"name": name}, "spec": {"template": {"spec": node}}})
+
+
+def a_computeclass(name="inference"):
+    spec = {"nodePoolAutoCreation": {"enabled": True}, "priorities": [{"gpu": {"type": "nvidia-l4"}}]}
+    return computeclass_record({"metadata": {"name": name}, "spec": spec})
+
+
+def test_pools_that_have_no_node_yet_are_there():
+    fleet = a_fleet(nodepools=[a_nodepool()], computeclasses=[a_computeclass()])
+    assert [(pool.shape.id.source.value, pool.shape.id.name) for pool in fleet.pools] == [
+        ("compute-class", "inference"),
+        ("karpenter-nodepool", "gpu"),
+    ]
+    assert all(pool.growth for pool in fleet.pools)
+
+
+def test_a_pool_is_kept_for_the_namespaces_of_the_operators_setting():
+    fleet = a_fleet(nodepools=[a_nodepool()], access=[PoolAccess(("gpu",), ("team-a",))])
+    assert [pool.shape.namespaces for pool in fleet.pools] == [("team-a",)]
+
+
+def test_the_trouble_of_a_plan_is_that_of_the_nodepool_whose_nodes_it_selects():
+    fleet = a_fleet(nodeclaims=[NodeClaimRecord("c", "gpu", "over quota")])
+    for selector, trouble in (((("karpenter.sh/nodepool", "gpu"),), "over quota"), ((), "")):
+        assert fleet.trouble_of(a_plan(pool_selector=selector)) == trouble
+
+
+def test_a_plan_on_a_nodepool_is_known_before_its_first_node():
+    fleet = a_fleet(nodepools=[a_nodepool()])
+    (pool,) = fleet.pools
+    assert fleet.knows(a_plan(pool=pool.shape.id))
+    assert not a_fleet().knows(a_plan(pool=pool.shape.id))

@@ -9,7 +9,9 @@ import pytest
 
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.snapshot import Key
+from gemma_operator.controller.fleet import Optional
 from gemma_operator.controller.placement import Placed
+from gemma_operator.hardware.namespaces import NamespaceRules, quota_record
 from gemma_operator.planner.plan import to_status
 from unit.controller.builders import World, a_gd, an_l4
 from unit.planner.builders import a_pod
@@ -293,3 +295,23 @@ async def test_a_claim_that_goes_wakes_who_waits(how):
     await settled(lambda: world.answer(OTHER).plan is not None)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+def test_what_a_quota_forbids_waits_with_its_own_reason_and_is_placed_when_it_is_raised():  # FR-18
+    allowed = [0]
+
+    def rules():
+        hard = {"requests.nvidia.com/gpu": str(allowed[0])}
+        return NamespaceRules(
+            (quota_record({"metadata": {"name": "q", "namespace": "team"}, "spec": {"hard": hard}}),)
+        )
+
+    world = World(an_l4(), optional=Optional(rules=rules))
+    world.ask(a_gd())
+    world.desk.step()
+    answer = world.answer(a_gd())
+    assert (answer.plan, answer.waiting, answer.reason) == (None, True, Reason.QUOTA_EXCEEDED)
+    assert "ResourceQuota q allows 0 of requests.nvidia.com/gpu" in answer.message
+    allowed[0] = 1
+    world.desk.step()
+    assert world.answer(a_gd()).plan is not None

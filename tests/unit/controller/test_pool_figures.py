@@ -53,6 +53,12 @@ def test_a_node_that_takes_no_pods_is_counted_and_has_nothing_free():
     assert counts(pool) == {"l4": (2, 1, 0)}
 
 
+def test_what_a_refusing_node_offers_is_in_quarantine_and_not_free():
+    pool = a_pool(L4, a_node("n1", gpus=4), a_node("n2"))
+    (view,) = views([pool], pods=(), claims=(), quarantined={("n1", "nvidia.com/gpu"), ("n2", "amd.com/gpu")})
+    assert (view.total, view.free, view.quarantined) == (5, 1, 4)
+
+
 def test_a_claim_on_a_node_that_is_yet_to_come_is_claimed():
     pool = a_pool(H100, growth=2)
     assert counts(pool, claims=[a_claim(H100, 8)]) == {"h100": (0, 0, 8)}

@@ -102,6 +102,8 @@ def test_a_checkpoint_may_lack_a_modality_of_its_variant(tmp_path):
     [
         (Code.POOL_NOT_ALLOWED, {"pools": ("other",)}, {}),
         (Code.POOL_NOT_ALLOWED, {"pools": ("karpenter-nodepool/h100-80gb",)}, {}),
+        (Code.POOL_NOT_ALLOWED, {}, {"namespaces": ("team-b",)}),
+        (Code.POOL_NOT_ALLOWED, {}, {"namespaces": ()}),
         (Code.ACCELERATOR_NOT_ALLOWED, {"accelerators": ("nvidia-l4",)}, {}),
         (Code.POOL_REFUSED, {}, {"refused": "its MIG layout is invalid"}),
         (Code.SPOT, {}, {"spot": True}),
