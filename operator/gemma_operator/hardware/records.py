@@ -148,6 +148,12 @@ class PoolShape:
     #: The namespaces that the operator's poolAccess keeps it for; None: everybody's.
     namespaces: tuple[str, ...] | None = None
 
+    @property
+    def sort_key(self) -> tuple[str, ...]:
+        """The pool's; of one pool the smaller node first: a node of eight is not brought for a replica of one."""
+        *pool, shape = self.id.sort_key
+        return (*pool, f"{self.accelerators_per_node:03}", shape)
+
 
 @dataclass(frozen=True, slots=True)
 class NewNode:

@@ -234,7 +234,7 @@ def _rest(
         -headroom_mib(fit, concurrency=request.concurrency),
         places.get(checkpoint.name, len(places)) if checkpoint else len(places),
         candidate.tensor_parallel,
-        shape.id.sort_key if shape else (),
+        shape.sort_key if shape else (),
     )
 
 

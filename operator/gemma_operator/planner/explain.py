@@ -59,9 +59,10 @@ _NEAREST: Final = (
 )
 
 
-def reason(fit: Fit, request: Request) -> str:
-    """Why this plan, and what was given up for it."""
-    parts = [f"{what(fit.candidate)} on {where(fit.candidate)}: the first of the order that has room"]
+def reason(fit: Fit, request: Request, *, coming: bool = False) -> str:
+    """Why this plan, and what was given up for it; `coming`: for nodes that the pool has yet to bring."""
+    room = "that has room once its pool has grown" if coming else "that has room"
+    parts = [f"{what(fit.candidate)} on {where(fit.candidate)}: the first of the order {room}"]
     if fit.given_up:
         parts.append(given_up(fit.given_up, fit, request))
     if fit.tight:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from gemma_operator.catalog.records import Catalog, Engine, Price
 from gemma_operator.planner import explain, weights
 from gemma_operator.planner.annotation import from_annotation, to_annotation
-from gemma_operator.planner.choice import Choice, node_price_share
+from gemma_operator.planner.choice import Choice, Outcome, node_price_share
 from gemma_operator.planner.demand import demand
 from gemma_operator.planner.values import (
     Feasible,
@@ -56,6 +56,7 @@ def from_choice(
         planned_at=planned_at,
         price=node_price_share(choice.fit),
         unverified=unverified,
+        coming=choice.outcome is Outcome.SCALE_UP,
     )
 
 
@@ -68,8 +69,9 @@ def from_fit(
     planned_at: str,
     price: Price | None = None,
     unverified: Iterable[str] = (),
+    coming: bool = False,
 ) -> Plan:
-    """The plan of one candidate."""
+    """The plan of one candidate; `coming`: on a node that its pool has yet to bring."""
     candidate = fit.candidate
     checkpoint, shape = candidate.checkpoint, candidate.shape
     if checkpoint is None or shape is None:
@@ -98,7 +100,7 @@ def from_fit(
         tight=fit.tight,
         unverified=fit.unverified,
         hourly_cost=price,
-        reason=explain.reason(fit, request),
+        reason=explain.reason(fit, request, coming=coming),
         inputs_hash=inputs_hash,
         planned_at=planned_at,
     )

@@ -362,3 +362,9 @@ def test_the_room_of_a_pool_changes_no_words():
     one, found = chosen(request, *FLEET, room=Room(0, 0))
     assert "0" not in explain.waiting(one, request).replace("80gb", "").replace("nvidia-l40s", "")
     assert explain.alternatives(one, found) == explain.alternatives(replace(one), found)
+
+
+def test_a_plan_for_nodes_that_are_yet_to_come_says_so():
+    request = a_request("E4B", **BF16)
+    choice, _ = chosen(request, a_pool(gpus=1))
+    assert "that has room once its pool has grown" in explain.reason(choice.fit, request, coming=True)

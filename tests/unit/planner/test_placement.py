@@ -244,3 +244,10 @@ def test_a_node_in_quarantine_has_no_room():  # FR-14
     assert place() == 9
     assert place(("a", GPU)) == 1
     assert place(("a", "amd.com/gpu")) == 9
+
+
+def test_of_one_pool_the_smaller_node_is_brought():
+    one, eight = (a_shape(gpus=gpus, shape=shape, pool="gpu") for gpus, shape in ((1, "z"), (8, "a")))
+    fleet = [a_pool(shape, growth=4) for shape in (eight, one)]
+    (choice,) = placed([an_ask(0, a_fit(eight), a_fit(one))], fleet=fleet).values()
+    assert (choice.outcome, choice.fit.candidate.shape) == (Outcome.SCALE_UP, one)
