@@ -99,6 +99,7 @@ def accelerator(name: str, entry: Entry) -> Accelerator:
         products=entry.texts("products", ()),
         cloud_names=entry.texts("cloudNames", ()),
         refused=entry.text("refused", ""),
+        architecture=entry.text("architecture", ""),
     )
 
 

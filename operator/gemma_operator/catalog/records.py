@@ -104,6 +104,8 @@ class Accelerator:
     cloud_names: tuple[str, ...]
     #: Why no engine of this operator runs on it; empty where one does.
     refused: str
+    #: Of the host that it is built together with (`arm64` for Grace); empty where it is found in any.
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)

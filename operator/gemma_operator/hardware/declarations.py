@@ -113,7 +113,7 @@ def _declaration(pool: DeclaredPool, card: Accelerator | None) -> Declaration:
         sharing=sharing,
         clients_per_device=1,
         spot=pool.spot,
-        arch="",
+        arch=card.architecture if card else "",
         driver_major=None,
         taints=(),
         tolerations=pool.tolerations,

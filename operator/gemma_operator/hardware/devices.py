@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gemma_operator.catalog.records import Accelerator
 from gemma_operator.hardware import clouds, foreign, gfd, gke, karpenter
 from gemma_operator.hardware.cards import MEMORY_TOLERANCE_PERCENT, UNKNOWN, Cards
 from gemma_operator.hardware.facts import NOTHING, Dialect, Facts, merged
@@ -22,6 +23,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (gfd, gke, karpenter, clouds, foreign)
 #: (56 slices on an AKS node, 128 tickets on a Bottlerocket one).
 MOST_WHOLE_DEVICES: Final = 16
 
+_ARCH_LABELS = ("kubernetes.io/arch", "beta.kubernetes.io/arch")
 _NVIDIA_GPU = "nvidia.com/gpu"
 #: Memory that differs by more from the catalog's is not the card that was measured.
 _SAME_CARD_PERCENT = 2
@@ -43,6 +45,8 @@ class Device:
     verified: bool
     refused: str
     whole_memory_mib: int | None
+    #: Of the node, by its label, else by a card that is built together with its host.
+    arch: str = ""
 
 
 def resources_of(node: NodeRecord, cards: Cards) -> tuple[str, ...]:
@@ -100,6 +104,7 @@ def device(node: NodeRecord, resource: str, cards: Cards, *, declared: Facts = N
         clients=clients or 1,
         driver_major=facts.driver_major,
         whole_memory_mib=whole_mib,
+        arch=_arch(node, card),
         verified=_verified(card.memory_mib if card else None, memory_mib, sharing) or unified,
         refused=foreign.operating_system_refused(node.labels)
         or facts.refused
@@ -108,6 +113,11 @@ def device(node: NodeRecord, resource: str, cards: Cards, *, declared: Facts = N
     if read.refused:
         return read
     return replace(read, refused=_not_usable(read, node, told=unified or memory_mib is not None, facts=facts))
+
+
+def _arch(node: NodeRecord, card: Accelerator | None) -> str:
+    labelled = (node.labels[label] for label in _ARCH_LABELS if label in node.labels)
+    return next(labelled, card.architecture if card else "")
 
 
 def _whole_memory(facts: Facts, *, card_mib: int | None, sharing: Sharing) -> int | None:

@@ -30,8 +30,6 @@ from gemma_operator.hardware.records import (
     Toleration,
 )
 
-_ARCH_LABELS = ("kubernetes.io/arch", "beta.kubernetes.io/arch")
-
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
@@ -169,14 +167,10 @@ def _hash(node: NodeRecord, read: Device, group: Membership) -> str:
         read.sharing.value,
         read.clients,
         membership.spot(node.labels),
-        _arch(node),
+        read.arch,
         read.refused,
     )
     return declarations.short_hash(parts)
-
-
-def _arch(node: NodeRecord) -> str:
-    return next((node.labels[label] for label in _ARCH_LABELS if label in node.labels), "")
 
 
 class _Offering:
@@ -224,7 +218,7 @@ def _shape(id_: PoolId, seats: Sequence[_Seat], offering: _Offering) -> PoolShap
         sharing=read.sharing,
         clients_per_device=read.clients,
         spot=membership.spot(first.node.labels),
-        arch=_arch(first.node),
+        arch=read.arch,
         driver_major=_oldest_driver(seats),
         taints=first.node.taints,
         tolerations=declared.tolerations if declared else _class_tolerations(id_),

@@ -5,7 +5,7 @@ import pytest
 from gemma_operator.catalog.loader import packaged
 from gemma_operator.hardware.nodes import node_record
 from gemma_operator.hardware.pools import pools
-from gemma_operator.hardware.records import Sharing
+from gemma_operator.hardware.records import NodeRecord, Sharing
 
 GPU = "nvidia.com/gpu"
 
@@ -115,6 +115,14 @@ def test_a_gb200_node_is_arm64_and_says_so():
     labels = gke("nvidia-gb200", "a4x-highgpu-4g") | {"kubernetes.io/arch": "arm64"}
     found = shape(labels, {GPU: "4"})
     assert (found.accelerator, found.arch, found.memory_mib) == ("nvidia-gb200", "arm64", 189471)
+
+
+@pytest.mark.parametrize(("product", "arch"), [("NVIDIA-GB200", "arm64"), ("NVIDIA-B200", "")])
+def test_a_card_that_is_built_together_with_its_host_tells_the_architecture(product, arch):
+    (pool,) = pools(
+        [NodeRecord("n", {"nvidia.com/gpu.product": product}, (), {GPU: 4}, True)], (), packaged()
+    )
+    assert pool.shape.arch == arch
 
 
 @pytest.mark.parametrize("host_gb", ["480GB", "120GB"])
