@@ -183,4 +183,8 @@ def test_series_go_when_the_object_goes(team, operator):
         lambda: not any(f'"{name}"' in line for line in scraping.lines(operator)),
         what="no series of it is left",
     )
-    assert scraping.value(operator, "gemma_pool_accelerators", pool=pool, state="total") == 1
+    # counted a moment after the change that asks for it
+    until(
+        lambda: scraping.value(operator, "gemma_pool_accelerators", pool=pool, state="total") == 1,
+        what="its pool's series stay",
+    )
