@@ -100,6 +100,7 @@ def accelerator(name: str, entry: Entry) -> Accelerator:
         cloud_names=entry.texts("cloudNames", ()),
         refused=entry.text("refused", ""),
         architecture=entry.text("architecture", ""),
+        slices_mib=entry.integer_map("slicesMib") if entry.has("slicesMib") else {},
     )
 
 

@@ -7,7 +7,7 @@ Sizes are MiB as the driver reports them, bytes where an engine counts bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gemma_operator.catalog.incompatibilities import Incompatibility
 from gemma_operator.catalog.prices import NO_PRICES, Prices
@@ -106,6 +106,8 @@ class Accelerator:
     refused: str
     #: Of the host that it is built together with (`arm64` for Grace); empty where it is found in any.
     architecture: str = ""
+    #: Memory of MIG profiles by name, as GFD printed it: a name tells more than the slice has.
+    slices_mib: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

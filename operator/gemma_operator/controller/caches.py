@@ -83,7 +83,8 @@ class Caches:
 
 def cut_pod(obj: Mapping[str, Any]) -> PodSeen | None:
     """What is kept of a Pod; None where it neither takes room nor is ours."""
-    record, replica, said = pod_record(obj), cut_replica(obj), admission(obj)
+    record, replica = pod_record(obj), cut_replica(obj)
+    said = admission(obj, record.requests if record is not None else None)
     if record is None and replica is None and said is None:
         return None
     return PodSeen(record=record, replica=replica, owner=deployment_of(obj), admission=said)

@@ -30,13 +30,16 @@ class Admission:
     refused: bool
 
 
-def admission(obj: Mapping[str, Any]) -> Admission | None:
-    """The answer that a Pod's status shows; None while there is none, and for a pod without accelerators."""
+def admission(obj: Mapping[str, Any], requests: Mapping[str, int] | None = None) -> Admission | None:
+    """The answer that a Pod's status shows; None while there is none, and for a pod without accelerators.
+
+    `requests` saves reckoning them twice.
+    """
     metadata, spec, status = obj.get("metadata") or {}, obj.get("spec") or {}, obj.get("status") or {}
     refused = status.get("phase") == "Failed" and status.get("reason") == REFUSED
     if not spec.get("nodeName") or not (refused or status.get("phase") == "Running"):
         return None
-    resources = tuple(sorted(name for name in pod_requests(spec) if foreign.vendor_of(name)))
+    resources = tuple(sorted(name for name in requests or pod_requests(spec) if foreign.vendor_of(name)))
     if not resources:
         return None
     return Admission(

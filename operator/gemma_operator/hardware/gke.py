@@ -38,6 +38,7 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     return Facts(
         product=name,
         card=card.name if card else "",
+        memory_mib=card.slices_mib.get(labels.get(_PARTITION, "")) if card else None,
         sharing=sharing,
         clients=number(labels, _CLIENTS) if sharing in {Sharing.TIME_SLICING, Sharing.MPS} else None,
         promised=number(labels, _COUNT) if name else None,

@@ -130,8 +130,22 @@ def test_the_number_in_a_gh200s_name_is_its_hosts(host_gb):
     assert shape({"nvidia.com/gpu.product": f"NVIDIA-GH200-{host_gb}"}).memory_mib == 97871
 
 
-def test_a_partition_of_gke_is_a_slice_whose_memory_nothing_tells():
-    found = shape(gke("nvidia-a100-80gb", "a2-ultragpu-1g", gke_gpu_partition_size="1g.10gb"), {GPU: "7"})
+@pytest.mark.parametrize(
+    ("card", "profile", "memory_mib"),
+    [("nvidia-a100-80gb", "1g.10gb", 9728), ("nvidia-tesla-a100", "3g.20gb", 20096)],
+)
+def test_a_partition_of_gke_has_the_memory_that_the_driver_printed_elsewhere(card, profile, memory_mib):
+    found = shape(gke(card, "a2", gke_gpu_partition_size=profile), {GPU: "2"})
+    assert (found.sharing, found.memory_mib, found.verified, found.refused) == (
+        Sharing.MIG,
+        memory_mib,
+        False,
+        "",
+    )
+
+
+def test_a_partition_of_gke_that_nobody_printed_is_refused():
+    found = shape(gke("nvidia-h100-80gb", "a3-highgpu-1g", gke_gpu_partition_size="1g.10gb"), {GPU: "7"})
     assert (found.sharing, found.memory_mib) == (Sharing.MIG, None)
     assert "no label tells the memory of a slice" in found.refused
 

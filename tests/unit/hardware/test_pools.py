@@ -164,9 +164,9 @@ def test_gke_shares_in_labels_that_gfd_does_not_see():
     assert (shape.sharing, shape.clients_per_device, shape.memory_mib) == (Sharing.TIME_SLICING, 3, 7678)
 
 
-def test_a_partition_of_gke_has_no_memory_that_anyone_tells():
-    labels = gke("mig", "nvidia-tesla-a100", "a2-highgpu-1g") | {
-        "cloud.google.com/gke-gpu-partition-size": "1g.5gb"
+def test_a_partition_of_gke_has_never_the_memory_of_its_card():
+    labels = gke("mig", "nvidia-h200-141gb", "a3-ultragpu-8g") | {
+        "cloud.google.com/gke-gpu-partition-size": "1g.18gb"
     }
     shape = only(made(a_node(labels=labels, resources={GPU: 7}))).shape
     assert (shape.sharing, shape.memory_mib) == (Sharing.MIG, None)
