@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from gemma_operator.apiserver.cache import Cache
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: While the server does not say what it serves.
 _PAUSE_SECONDS: Final = 2.0
+#: So often it is asked before it counts as absent for now.
+_FAILURES: Final = 10
 #: A kind whose CRD was removed answers 404 from then on: that is seen after so long, and not ten minutes later.
 _GLANCE_SECONDS: Final = 5.0
 
@@ -65,13 +68,20 @@ class OptionalCache(Generic[T]):
 
     async def run(self) -> None:
         """Looks and watches until cancelled."""
+        failures = 0
         while True:
             try:
                 resource = await self._readable()
             except ApiError as error:
-                logger.info("%s: %s", self.resource.full_name, error)
+                failures += 1
+                if (
+                    failures >= _FAILURES
+                ):  # nothing here is needed: a broken webhook must not keep us from starting
+                    self.synced.set()
+                logger.warning("%s: %s", self.resource.full_name, error)
                 await asyncio.sleep(min(_PAUSE_SECONDS, self._look_again_seconds))
                 continue
+            failures = 0
             if resource is None:
                 self.synced.set()
                 await asyncio.sleep(self._look_again_seconds)
@@ -97,7 +107,7 @@ class OptionalCache(Generic[T]):
         for resource in self._resources:
             try:
                 listed = await self._client.get_path(f"/apis/{resource.api_version}")
-            except NotFound:
+            except (NotFound, Forbidden):
                 continue
             if any(each.get("name") == resource.plural for each in listed.get("resources", ())):
                 return resource
@@ -112,7 +122,9 @@ class OptionalCache(Generic[T]):
         self.resource, self._cache = resource, cache
         task = asyncio.create_task(cache.run(), name=f"cache {resource.full_name}")
         try:
-            await cache.synced.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS * _FAILURES):
+                    await cache.synced.wait()
             self.synced.set()
             while await self._stands(resource, cache):
                 pass

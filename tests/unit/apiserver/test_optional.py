@@ -93,3 +93,15 @@ async def test_a_server_that_does_not_say_what_it_serves_is_asked_again_before_i
     api.faults.append(Fault(500, times=2, path_part="/apis/policy/v1"))
     async with running(client, PRESENT) as cache:
         assert list(cache.values()) == ["a"]
+
+
+async def test_a_kind_that_always_fails_does_not_keep_the_operator_from_starting(api, client):
+    api.faults.append(Fault(500, times=10**6, path_part="/apis/policy/v1"))
+    async with running(client, PRESENT) as cache:
+        assert list(cache.values()) == []
+
+
+async def test_who_may_not_ask_what_is_served_goes_without(api, client):
+    api.faults.append(Fault(403, times=10**6, path_part="/apis/policy/v1"))
+    async with running(client, PRESENT) as cache:
+        assert list(cache.values()) == []
