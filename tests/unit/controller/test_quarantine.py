@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gemma_operator.controller.caches import cut_pod
 from gemma_operator.controller.quarantine import Quarantine
 from gemma_operator.hardware.admissions import Admission, admission
 
@@ -155,3 +156,11 @@ def a_pod(*, phase="Failed", reason="UnexpectedAdmissionError", node="a", resour
 )
 def test_what_a_pod_tells_of_its_node(pod, said):
     assert admission(pod) == said
+
+
+def test_what_a_node_said_is_kept_of_anybodys_pod_and_a_finished_one_is_not():
+    seen = cut_pod({**a_pod(), "metadata": {**a_pod()["metadata"], "name": "p", "namespace": "strangers"}})
+    assert (seen.record, seen.replica, seen.owner) == (None, None, None)
+    assert seen.admission.refused
+    over = a_pod(phase="Succeeded", reason="")
+    assert cut_pod({**over, "metadata": {**over["metadata"], "name": "p", "namespace": "strangers"}}) is None
