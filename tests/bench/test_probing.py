@@ -134,7 +134,7 @@ def a_target(number: int, port: int) -> Target:
         port=port,
         engine=ENGINE,
         model_name=MODEL,
-        token_request=ENGINE.token_request(model_name=MODEL, tuning="Instruct"),
+        token_request=ENGINE.token_request(model_name=MODEL),
         pod_ready=True,
     )
 

@@ -173,11 +173,6 @@ def not_healthy(reason: Reason, message: str, *, generation: int = 0) -> Conditi
     return Condition(ConditionType.HEALTHY, "False", reason, message, generation)
 
 
-def health_unknown(reason: Reason, message: str, *, generation: int = 0) -> Condition:
-    """Healthy=Unknown."""
-    return Condition(ConditionType.HEALTHY, "Unknown", reason, message, generation)
-
-
 def reconciling(reason: Reason, message: str, *, generation: int = 0) -> Condition:
     """Reconciling=True; leave it out when it is not."""
     return Condition(ConditionType.RECONCILING, "True", reason, message, generation)

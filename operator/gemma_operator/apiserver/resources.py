@@ -87,7 +87,6 @@ NODE_CLAIMS: tuple[Resource, ...] = (
 COMPUTE_CLASSES: tuple[Resource, ...] = (
     Resource("cloud.google.com", "v1", "computeclasses", "ComputeClass", namespaced=False),
 )
-OPTIONAL: tuple[tuple[Resource, ...], ...] = (RESOURCE_SLICES, NODE_POOLS, NODE_CLAIMS, COMPUTE_CLASSES)
 
 BY_KIND: dict[str, Resource] = {
     resource.kind: resource

@@ -17,7 +17,7 @@ from gemma_operator.cli.fleets import Fleet
 from gemma_operator.cli.plan_text import Answer
 from gemma_operator.errors import UsageError
 from gemma_operator.hardware.pools import filtered
-from gemma_operator.planner import explain, listing, sums
+from gemma_operator.planner import alternatives, explain, listing, sums
 from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.feasible import feasible, unknown_accelerators
 from gemma_operator.planner.listing import Listed
@@ -25,7 +25,7 @@ from gemma_operator.planner.placement import Ask, owner_of, place_all
 from gemma_operator.planner.plan import from_choice, to_status
 from gemma_operator.planner.request import inputs_hash
 from gemma_operator.planner.sums import Sum
-from gemma_operator.planner.values import Alternative, Feasible
+from gemma_operator.planner.values import Feasible
 
 NAME = "plan"
 HELP = "show what a GemmaDeployment would be served with, and where"
@@ -158,7 +158,7 @@ def _why_not(question: Asked, choice: Choice, verdict: Feasible, catalog: Catalo
 def _document(answer: Answer, output: str, *, every: bool, shown: tuple[Listed, Sum | None] | None) -> str:
     document: dict[str, Any] = {
         "plan": to_status(answer.plan) if answer.plan else None,
-        "alternatives": [_alternative(each) for each in answer.alternatives],
+        "alternatives": [alternatives.to_status(each) for each in answer.alternatives],
     }
     if every:
         document["candidates"] = [plan_text.candidate_document(each) for each in answer.candidates]
@@ -169,18 +169,3 @@ def _document(answer: Answer, output: str, *, every: bool, shown: tuple[Listed, 
     if output == "json":
         return json.dumps(document, indent=2, ensure_ascii=False)
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).rstrip()
-
-
-def _alternative(alternative: Alternative) -> dict[str, Any]:
-    """As status.alternatives has it: what is not known is left out."""
-    document = {
-        "backend": alternative.backend,
-        "variant": alternative.variant,
-        "precision": alternative.precision,
-        "pool": alternative.pool,
-        "accelerator": alternative.accelerator,
-        "acceleratorsPerReplica": alternative.accelerators_per_replica,
-        "code": alternative.code,
-        "message": alternative.message,
-    }
-    return {key: value for key, value in document.items() if value}

@@ -20,6 +20,7 @@ from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapsh
 from gemma_operator.backends.kubernetes.view import owner_of, view
 from gemma_operator.controller import events
 from gemma_operator.engines.base import Engine
+from gemma_operator.planner import alternatives
 from gemma_operator.planner.plan import to_status
 from gemma_operator.probing.facts import Verdict, counts_as_proved, verdict
 
@@ -193,9 +194,7 @@ def _placed_status(snapshot: Snapshot) -> StatusFields:
         "last_handled_replan_at": snapshot.requested("replan") or snapshot.status.get("lastHandledReplanAt")
     }
     if answer is not None:
-        changes["alternatives"] = [
-            speech.alternative_status(alternative) for alternative in answer.alternatives
-        ]
+        changes["alternatives"] = [alternatives.to_status(alternative) for alternative in answer.alternatives]
     plan = snapshot.current_plan or snapshot.plan
     changes["plan"] = to_status(plan) if plan else None
     return speech.kept(snapshot, **changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gemma_operator.api.model import Tuning
 from gemma_operator.backends.decision import Decision
 from gemma_operator.backends.kubernetes.health import health, states
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
@@ -17,7 +16,6 @@ def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
     By its own word and not the spec's: in a rollout that renames the model the old replicas are still right,
     and what runs is watched on while the spec cannot be read.
     """
-    tuning = Tuning.INSTRUCT if snapshot.deployment is None else snapshot.deployment.spec.model.tuning
     return tuple(
         Target(
             pod_uid=replica.uid,
@@ -25,7 +23,7 @@ def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
             port=engine.port,
             engine=engine,
             model_name=replica.model_name,
-            token_request=engine.token_request(model_name=replica.model_name, tuning=tuning.value),
+            token_request=engine.token_request(model_name=replica.model_name),
             pod_ready=replica.ready,
         )
         for replica in snapshot.replicas

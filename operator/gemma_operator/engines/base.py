@@ -90,7 +90,7 @@ class Engine(Protocol):
         """What the user's own flags change in the planner's sums; `version` defaults to the operator's."""
         ...
 
-    def token_request(self, *, model_name: str, tuning: str) -> TokenRequest:
+    def token_request(self, *, model_name: str) -> TokenRequest:
         """One token, greedy."""
         ...
 

@@ -140,13 +140,12 @@ class Vllm:
         unknown = dict.fromkeys(f"--{flag.name}" for flag in flags if not flag.known)
         return ExtraArguments(overrides=tuple(sorted(overrides.items())), unknown=tuple(unknown))
 
-    def token_request(self, *, model_name: str, tuning: str) -> TokenRequest:
+    def token_request(self, *, model_name: str) -> TokenRequest:
         """One greedy token of a plain completion, for every tuning.
 
         Not a chat: a model that thinks opens its answer with a tag, which the reasoning parser swallows, so
         the one token of a chat may leave nothing to see.
         """
-        del tuning
         body = {"model": model_name, "prompt": "The capital of France is", "max_tokens": 1, "temperature": 0}
         return TokenRequest(path="/v1/completions", body=json.dumps(body, separators=(",", ":")))
 

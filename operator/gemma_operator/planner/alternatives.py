@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from gemma_operator.planner import words
 from gemma_operator.planner.choice import Choice, Ranked
@@ -32,6 +32,21 @@ def alternatives(choice: Choice, feasible: Feasible) -> tuple[Alternative, ...]:
     said = [_fits(ranked, choice) for ranked in others[:shown]]
     said += [_rejected(rejection) for rejection in rejected]
     return tuple(dict.fromkeys(said))[:MOST]
+
+
+def to_status(alternative: Alternative) -> dict[str, Any]:
+    """One entry of status.alternatives; what is not known is left out."""
+    fields = {
+        "backend": alternative.backend,
+        "variant": alternative.variant,
+        "precision": alternative.precision,
+        "pool": alternative.pool,
+        "accelerator": alternative.accelerator,
+        "acceleratorsPerReplica": alternative.accelerators_per_replica,
+        "code": alternative.code,
+        "message": alternative.message,
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _spread(items: Sequence[T], *, kinds: Sequence[Callable[[T], Hashable]]) -> list[T]:

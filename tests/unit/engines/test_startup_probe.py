@@ -12,7 +12,7 @@ import pytest
 from gemma_operator.engines.startup_probe import ADDRESS, generated_tokens
 from gemma_operator.engines.vllm import Vllm
 
-REQUEST = Vllm().token_request(model_name="chat", tuning="Instruct")
+REQUEST = Vllm().token_request(model_name="chat")
 GOOD = {"model": "chat", "choices": [{"text": " Paris"}], "usage": {"completion_tokens": 1}}
 
 

@@ -309,16 +309,15 @@ def test_flags_that_the_engine_does_not_know_are_named():
     )
 
 
-@pytest.mark.parametrize("tuning", ["Instruct", "Base"])
-def test_one_greedy_token_of_the_served_model_is_asked_for(tuning):
-    request = VLLM.token_request(model_name="chat", tuning=tuning)
+def test_one_greedy_token_of_the_served_model_is_asked_for():
+    request = VLLM.token_request(model_name="chat")
     body = json.loads(request.body)
     assert request.path == "/v1/completions"
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("chat", 1, 0)
 
 
 def test_the_probe_carries_the_request_as_words_of_their_own():
-    request = VLLM.token_request(model_name="chat", tuning="Instruct")
+    request = VLLM.token_request(model_name="chat")
     python, dash_c, script, path, body = VLLM.startup_probe(request)
     assert (python, dash_c, path, body) == ("python3", "-c", request.path, request.body)
     compile(script, "probe", "exec")

@@ -30,7 +30,7 @@ def a_target(server, uid: str = "pod", *, ready: bool = True, model: str = "chat
         port=server if isinstance(server, int) else server.port,
         engine=ENGINE,
         model_name=model,
-        token_request=ENGINE.token_request(model_name=model, tuning="Instruct"),
+        token_request=ENGINE.token_request(model_name=model),
         pod_ready=ready,
         **more,
     )

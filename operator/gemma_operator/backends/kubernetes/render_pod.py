@@ -203,7 +203,7 @@ def _volumes(plan: Plan) -> list[Json]:
 
 def _probes(deployment: GemmaDeployment, *, engine: Engine, model_name: str, budget_seconds: int) -> Json:
     """Start-up asks for a token; from then on `/health`, quick to stop routing and slow to kill."""
-    request = engine.token_request(model_name=model_name, tuning=deployment.spec.model.tuning.value)
+    request = engine.token_request(model_name=model_name)
     health = {"httpGet": {"path": engine.health_path, "port": PORT_NAME}}
     return {
         "startupProbe": {

@@ -19,9 +19,8 @@ from gemma_operator.backends.kubernetes.failures import Trouble, not_made, refus
 from gemma_operator.backends.kubernetes.health import is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
-from gemma_operator.planner import prediction
+from gemma_operator.planner import alternatives, prediction
 from gemma_operator.planner.plan import to_status
-from gemma_operator.planner.values import Alternative
 from gemma_operator.probing.facts import counts_as_proved
 
 #: What keeps a replica from getting a node.
@@ -174,7 +173,7 @@ def status(view: View) -> StatusFields:
         selector=selector(view.snapshot),
         plan=to_status(view.plan),
         alternatives=_alternatives(view),
-        endpoint={"url": view.url, "model": _model_name(view), "api": "OpenAI"},
+        endpoint={"url": view.url, "model": view.model_name, "api": "OpenAI"},
         measured=_measured(view),
         last_handled_replan_at=_handled(view.snapshot, "replan"),
         last_handled_refresh_at=_handled(view.snapshot, "refresh"),
@@ -204,30 +203,10 @@ def selector(snapshot: Snapshot) -> str:
     return f"{names.DEPLOYMENT_LABEL}={names.child_name(snapshot.key.name)}"
 
 
-def _model_name(view: View) -> str:
-    assert view.snapshot.deployment is not None
-    return view.snapshot.deployment.spec.serving.model_name or view.snapshot.key.name
-
-
-def alternative_status(alternative: Alternative) -> dict[str, Any]:
-    """One entry of status.alternatives; what is not known is left out."""
-    fields = {
-        "backend": alternative.backend,
-        "variant": alternative.variant,
-        "precision": alternative.precision,
-        "pool": alternative.pool,
-        "accelerator": alternative.accelerator,
-        "acceleratorsPerReplica": alternative.accelerators_per_replica,
-        "code": alternative.code,
-        "message": alternative.message,
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
 def _alternatives(view: View) -> list[Mapping[str, Any]]:
     answer = view.snapshot.answer
     if answer is not None and answer.plan is not None:
-        return [alternative_status(alternative) for alternative in answer.alternatives]
+        return [alternatives.to_status(alternative) for alternative in answer.alternatives]
     return list(view.snapshot.status.get("alternatives", ()))
 
 

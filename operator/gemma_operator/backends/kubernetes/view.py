@@ -43,6 +43,12 @@ class View:
         return self.health.wanted
 
     @property
+    def model_name(self) -> str:
+        """What clients send as `model`."""
+        assert self.snapshot.deployment is not None, "see `view`"
+        return self.snapshot.deployment.model_name
+
+    @property
     def url(self) -> str:
         """The endpoint, as clients in the cluster write it."""
         name = names.child_name(self.snapshot.key.name)
