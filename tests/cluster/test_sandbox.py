@@ -316,13 +316,18 @@ def test_pods_of_a_lost_node_can_be_collected_at_once(sandbox, namespace):
 
 
 def test_requests_are_counted_by_user(sandbox):
+    # an operator that other tests started may renew its Lease meanwhile, as the same user
+    def counted(since):
+        return [request for request in sandbox.requests(since=since) if request.namespace == "audited"]
+
     mark = sandbox.audit_mark()
+    sandbox.client.items("/api/v1/namespaces/audited/configmaps")  # the administrator's, so not counted
     with (
         Client(sandbox.url, token=sandbox.operator_token, ca_file=sandbox.ca_file) as operator,
         pytest.raises(ApiError, match="cannot create resource"),
     ):
         operator.create("/api/v1/namespaces/audited/configmaps", {"metadata": {"name": "c"}})
-    (asked,) = sandbox.requests(since=mark)
+    (asked,) = counted(mark)
     assert (asked.verb, asked.resource, asked.namespace, asked.code) == (
         "create",
         "configmaps",
@@ -330,7 +335,7 @@ def test_requests_are_counted_by_user(sandbox):
         403,
     )
     assert asked.is_write
-    assert sandbox.requests(since=sandbox.audit_mark()) == []
+    assert counted(sandbox.audit_mark()) == []
 
 
 def test_what_matters_to_nobody_makes_the_daemon_write_nothing(sandbox, namespace):
