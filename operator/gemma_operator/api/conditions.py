@@ -36,6 +36,10 @@ class ConditionType(_Meant):
     )
     PLANNED = "Planned", "Variant, precision, pool and settings are decided and the capacity is claimed."
     PROVISIONED = "Provisioned", "Everything that the plan asks for exists."
+    WEIGHTS = (
+        "WeightsReady",
+        "The weights are where the engine loads them from; absent where the engine brings them itself.",
+    )
     HEALTHY = (
         "Healthy",
         "The endpoint answers: at least one proved replica of any generation. Alert on this one.",
@@ -89,10 +93,45 @@ class Reason(_Meant):
     PROVISIONED = "Provisioned", "Everything that the plan asks for exists."
     PROVISIONING = "Provisioning", "Objects are being made or changed."
     DELETING = "Deleting", "The object is being deleted and what it owns is cleaned up."
+    # how the weights come
+    WEIGHTS_PRESENT = "WeightsPresent", "The weights lie where the engine loads them from."
+    DOWNLOADING = "Downloading", "The weights are being brought, by a Job that holds no GPU."
+    WEIGHTS_MISSING = (
+        "WeightsMissing",
+        "The hub or the volume has no such repository, revision, file or folder.",
+    )
+    WEIGHTS_GATED = "WeightsGated", "The hub gives these weights only to those who accepted their licence."
+    WEIGHTS_MISMATCH = "WeightsMismatch", "What lies there is not a checkpoint of the planned variant."
+    CREDENTIAL_INVALID = "CredentialInvalid", "The hub does not know the token."
+    CREDENTIAL_MALFORMED = (
+        "CredentialMalformed",
+        "The token holds what no header may: often a newline at its end.",
+    )
+    HUB_RATE_LIMITED = "HubRateLimited", "The hub answers too many requests from here."
+    HUB_UNREACHABLE = "HubUnreachable", "The hub, its mirror or the proxy does not answer."
+    CLAIM_MISSING = "ClaimMissing", "The PersistentVolumeClaim that the spec names does not exist."
+    CLAIM_UNSUITABLE = "ClaimUnsuitable", "The claim's access mode or size cannot serve what the spec asks."
+    SECRET_MISSING = "SecretMissing", "A Secret that the spec names, or its key, does not exist."
     # what pods failed with
     IMAGE_PULL = "ImagePull", "The engine's image cannot be pulled."
+    IMAGE_NOT_FOUND = "ImageNotFound", "The registry has no such image or tag."
+    IMAGE_DENIED = "ImageDenied", "The registry does not give the image to these pods."
+    DISK_FULL = "DiskFull", "The node's disk is full, or the pod used more of it than it may."
+    DRIVER_TOO_OLD = "DriverTooOld", "The node's GPU driver is older than the engine image's CUDA needs."
+    UNSUPPORTED_ACCELERATOR = (
+        "UnsupportedAccelerator",
+        "The engine has no code for this GPU's compute capability.",
+    )
+    HOST_OUT_OF_MEMORY = "HostOutOfMemory", "The engine was killed for its use of host memory."
+    DEVICE_UNHEALTHY = "DeviceUnhealthy", "The kubelet says that a GPU of a replica does not work any more."
+    ADMISSION_DENIED = "AdmissionDenied", "An admission policy or webhook refuses the pods."
+    EVICTED = "Evicted", "A pod was evicted or preempted; its Deployment makes another."
+    CAPACITY_TIMEOUT = (
+        "CapacityTimeout",
+        "A candidate got no node within placement.capacityTimeoutSeconds and was left for the next.",
+    )
     CRASH_LOOP = "CrashLoop", "The engine ends again and again."
-    OUT_OF_MEMORY = "OutOfMemory", "The engine ran out of GPU memory or of host memory."
+    OUT_OF_MEMORY = "OutOfMemory", "The engine ran out of GPU memory."
     KV_CACHE_TOO_SMALL = (
         "KvCacheTooSmall",
         "The engine found less room for the KV cache than one request needs.",
@@ -108,7 +147,7 @@ class Reason(_Meant):
     )
     QUOTA_EXCEEDED = (
         "QuotaExceeded",
-        "A ResourceQuota, a LimitRange or an admission policy refuses the pods.",
+        "A ResourceQuota or a LimitRange refuses the pods.",
     )
     NODE_LOST = "NodeLost", "The node of a replica is gone or does not answer."
     STARTUP_BUDGET_EXCEEDED = "StartupBudgetExceeded", "A replica took longer to start than it may."

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes.ownership import owned_hash
+from gemma_operator.backends.kubernetes.render_container import CONTAINER
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME
-from gemma_operator.backends.kubernetes.render_pod import CONTAINER
 from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
 
 Json = Mapping[str, Any]

@@ -1,58 +1,23 @@
-"""The pod template: one engine container, restricted, that Kubernetes counts only once it has generated.
-
-Nothing is left to an image: command, caches, identity and probes are all said. Requests are exactly what the
-planner reckoned room with.
-"""
+"""The pod template: where a replica may run, as whom, and what its one container is put into."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from gemma_operator.api import names
-from gemma_operator.api.v1alpha1 import GemmaDeployment, Tuning
-from gemma_operator.api.v1alpha1 import ToolCalling as ApiToolCalling
-from gemma_operator.backends.kubernetes import quantities
+from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.ownership import digest
-from gemma_operator.backends.kubernetes.render_parts import (
-    PORT_NAME,
-    Json,
-    filled,
-    labels_of,
-    name_of,
-    selector_of,
-)
-from gemma_operator.engines.base import Engine, Serving
+from gemma_operator.backends.kubernetes.render_container import engine_container, farewell_of
+from gemma_operator.backends.kubernetes.render_parts import Json, filled, labels_of, name_of, selector_of
+from gemma_operator.backends.kubernetes.render_volumes import storage
+from gemma_operator.engines.base import Engine
 from gemma_operator.hardware import tolerations
 from gemma_operator.hardware.records import Toleration
 from gemma_operator.planner.values import Plan
 from gemma_operator.settings import OperatorSettings
 
-CONTAINER: Final = "engine"
-CACHE_PATH: Final = "/cache"
-_GIB: Final = 1024**3
 #: The user `vllm` of vllm/vllm-openai, whose home is writable for group 0 (vLLM docs/deployment/docker.md).
 _USER, _GROUP = 2000, 0
-_STARTUP_PERIOD_SECONDS: Final = 5
-_NO_PROXY: Final = "localhost,127.0.0.1,.svc"
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """How a replica goes, from one figure: requests get `drain_seconds` to finish."""
-
-    drain_seconds: int = 60
-    #: Until every proxy and gateway has heard that the pod is going, new requests still arrive.
-    unrouting_seconds: int = 15
-    #: For the engine to end its own processes.
-    ending_seconds: int = 15
-
-    @property
-    def grace_seconds(self) -> int:
-        """What Kubernetes waits before it kills."""
-        return self.unrouting_seconds + self.drain_seconds + self.ending_seconds
 
 
 def pod_template(
@@ -65,28 +30,10 @@ def pod_template(
     avoided: Sequence[str] = (),
 ) -> Json:
     """Template of the Deployment's pods, with the hash of itself as an annotation."""
-    drain_seconds = deployment.spec.rollout.drain_seconds
-    farewell = Farewell() if drain_seconds is None else Farewell(drain_seconds=drain_seconds)
-    serving = _serving(deployment, settings=settings, farewell=farewell, budget_seconds=budget_seconds)
-    container = {
-        "name": CONTAINER,
-        "image": _image(deployment, plan, settings),
-        "imagePullPolicy": "IfNotPresent",
-        "command": list(engine.command),
-        "args": list(engine.arguments(plan, serving)),
-        "env": _environment(deployment, engine.environment(plan, serving), settings),
-        "ports": [{"name": PORT_NAME, "containerPort": engine.port, "protocol": "TCP"}],
-        "resources": _resources(deployment, plan),
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        # the engine's last words (CUDA out of memory) reach status.containerStatuses without reading logs
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "lifecycle": {"preStop": {"sleep": {"seconds": farewell.unrouting_seconds}}},
-        "volumeMounts": [
-            {"name": "cache", "mountPath": CACHE_PATH},
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount of the pod's own
-        ],
-        **_probes(deployment, engine=engine, model_name=serving.model_name, budget_seconds=budget_seconds),
-    }
+    stored = storage(plan)
+    container = engine_container(
+        deployment, plan, settings=settings, engine=engine, budget_seconds=budget_seconds, storage=stored
+    )
     pod = deployment.spec.pod
     spec = filled(
         {
@@ -94,7 +41,7 @@ def pod_template(
             "automountServiceAccountToken": False,
             # hundreds of Services would become thousands of variables, some of which vLLM takes for its own
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": farewell.grace_seconds,
+            "terminationGracePeriodSeconds": farewell_of(deployment).grace_seconds,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": _USER,
@@ -121,104 +68,16 @@ def pod_template(
             "schedulerName": pod.scheduler_name,
             "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
             "containers": [container],
-            "volumes": _volumes(plan),
+            "volumes": list(stored.volumes),
         }
     )
     # of our labels a user's pod may have another `part-of`: nothing selects by it
     labels = {**labels_of(deployment), **pod.labels}
-    annotations = {**pod.annotations, names.MODEL_NAME: serving.model_name}
+    annotations = {**pod.annotations, names.MODEL_NAME: deployment.model_name}
     intent = digest({"labels": labels, "annotations": annotations, "spec": spec})
     return {
         "metadata": {"labels": labels, "annotations": {**annotations, names.INTENT: intent}},
         "spec": spec,
-    }
-
-
-def _serving(
-    deployment: GemmaDeployment, *, settings: OperatorSettings, farewell: Farewell, budget_seconds: int
-) -> Serving:
-    spec = deployment.spec
-    return Serving(
-        model_name=deployment.model_name,
-        tuning=Tuning(spec.model.tuning).value,
-        tool_calling=spec.tool_calling is ApiToolCalling.ENABLED,
-        thinking=spec.serving.thinking.value,
-        extra_args=tuple(spec.serving.engine.extra_args),
-        environment=tuple((variable.name, variable.value) for variable in spec.serving.engine.env),
-        shutdown_seconds=farewell.drain_seconds,
-        startup_seconds=budget_seconds,
-        cache_path=CACHE_PATH,
-        hub_endpoint=settings.hub_mirror,
-    )
-
-
-def _image(deployment: GemmaDeployment, plan: Plan, settings: OperatorSettings) -> str:
-    """The plan's image, from the mirror where there is one; the user's own is taken as written."""
-    if not settings.image_mirror or deployment.spec.serving.engine.image:
-        return plan.image
-    first, slash, rest = plan.image.partition("/")
-    names_a_registry = slash and (first == "localhost" or not {".", ":"}.isdisjoint(first))
-    return f"{settings.image_mirror.rstrip('/')}/{rest if names_a_registry else plan.image}"
-
-
-def _environment(
-    deployment: GemmaDeployment, engines: tuple[tuple[str, str], ...], settings: OperatorSettings
-) -> list[Json]:
-    """The operator's proxy, what the engine needs, the user's own; of two of one name the last counts."""
-    proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), settings.proxy) | {"NO_PROXY": _NO_PROXY}
-    given = {**(proxy if settings.proxy else {}), **dict(engines)}
-    variables: list[Json] = [filled({"name": name, "value": value or None}) for name, value in given.items()]
-    credentials = deployment.spec.credentials
-    token = credentials.hugging_face_token if credentials else None
-    if token:
-        reference = {"name": token.secret_key_ref.name, "key": token.secret_key_ref.key}
-        variables.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
-    return variables
-
-
-def _resources(deployment: GemmaDeployment, plan: Plan) -> Json:
-    """Requests are the planner's demand. CPU is never limited; memory only where the user said how much."""
-    demand = plan.demand
-    devices = {demand.resource_name: quantities.count(demand.accelerators)}
-    memory = {"memory": quantities.memory(demand.memory_bytes)}
-    return {
-        "requests": {
-            "cpu": quantities.cpu(demand.cpu_millis),
-            **memory,
-            "ephemeral-storage": quantities.memory(demand.ephemeral_bytes),
-            **devices,
-        },
-        "limits": {**devices, **(memory if deployment.spec.pod.resources.memory is not None else {})},
-    }
-
-
-def _volumes(plan: Plan) -> list[Json]:
-    """Weights and compiled kernels on the node's disk; /dev/shm for the workers of tensor parallelism."""
-    shared_gib = 2 if plan.settings.tensor_parallel > 1 else 1
-    return [
-        {"name": "cache", "emptyDir": {"sizeLimit": quantities.memory(plan.demand.ephemeral_bytes)}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantities.memory(shared_gib * _GIB)}},
-    ]
-
-
-def _probes(deployment: GemmaDeployment, *, engine: Engine, model_name: str, budget_seconds: int) -> Json:
-    """Start-up asks for a token; from then on `/health`, quick to stop routing and slow to kill."""
-    request = engine.token_request(model_name=model_name)
-    health = {"httpGet": {"path": engine.health_path, "port": PORT_NAME}}
-    return {
-        "startupProbe": {
-            "exec": {"command": list(engine.startup_probe(request))},
-            "periodSeconds": _STARTUP_PERIOD_SECONDS,
-            "timeoutSeconds": 30,
-            "failureThreshold": math.ceil(budget_seconds / _STARTUP_PERIOD_SECONDS),
-        },
-        "readinessProbe": {**health, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
-        "livenessProbe": {
-            **health,
-            "periodSeconds": 10,
-            "timeoutSeconds": 10,
-            "failureThreshold": 10,
-        },
     }
 
 

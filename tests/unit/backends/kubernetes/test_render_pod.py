@@ -3,7 +3,9 @@
 import pytest
 
 from gemma_operator.backends.kubernetes.render import startup_budget_seconds
-from gemma_operator.backends.kubernetes.render_pod import CACHE_PATH, Farewell, pod_template
+from gemma_operator.backends.kubernetes.render_container import Farewell
+from gemma_operator.backends.kubernetes.render_pod import pod_template
+from gemma_operator.backends.kubernetes.render_volumes import CACHE_PATH
 from gemma_operator.hardware.records import Toleration
 from gemma_operator.settings import OperatorSettings
 from plans import GIB, a_demand, a_plan, some_settings
