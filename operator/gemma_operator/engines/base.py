@@ -30,6 +30,10 @@ class Serving:
     cache_path: str = "/cache"
     #: A hub mirror in the place of huggingface.co; empty: the hub itself.
     hub_endpoint: str = ""
+    #: Where the weights already lie in the container; empty: the engine asks the hub for the plan's repository.
+    model_path: str = ""
+    #: Nothing is asked of the hub: all that the engine reads lies in `cache_path` or at `model_path`.
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

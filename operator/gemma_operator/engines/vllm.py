@@ -69,8 +69,7 @@ class Vllm:
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
         """The model, what the plan says, what the user asked of the server, and the user's own flags last."""
         return (
-            plan.repo,
-            *(("--revision", plan.revision) if plan.revision else ()),
+            *_model(plan, serving),
             "--served-model-name",
             serving.model_name,
             "--host",
@@ -106,6 +105,8 @@ class Vllm:
             ("DO_NOT_TRACK", "1"),
             ("VLLM_ENGINE_READY_TIMEOUT_S", str(serving.startup_seconds)),
             *((("HF_ENDPOINT", serving.hub_endpoint),) if serving.hub_endpoint else ()),
+            # A name that is looked up would be answered by the hub, or by waiting for it.
+            *((("HF_HUB_OFFLINE", "1"),) if serving.offline or serving.model_path else ()),
             *serving.environment,
         )
 
@@ -156,6 +157,13 @@ class Vllm:
     def startup_probe(self, request: TokenRequest) -> tuple[str, ...]:
         """The image has python3, but no curl that is promised."""
         return ("python3", "-c", _PROBE_SCRIPT, request.path, request.body)
+
+
+def _model(plan: Plan, serving: Serving) -> tuple[str, ...]:
+    """A path has no revision: the engine would look for one on the hub."""
+    if serving.model_path:
+        return (serving.model_path,)
+    return (plan.repo, *(("--revision", plan.revision) if plan.revision else ()))
 
 
 def _capacity_flags(settings: Settings) -> Iterator[str]:

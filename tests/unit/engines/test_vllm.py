@@ -93,7 +93,10 @@ def test_every_flag_that_is_emitted_is_refused_in_extra_args(flag):
 
 def test_every_variable_that_is_set_is_refused_in_env():
     names = [
-        name for name, _ in VLLM.environment(a_plan(), some_serving(hub_endpoint="https://hub.internal"))
+        name
+        for name, _ in VLLM.environment(
+            a_plan(), some_serving(hub_endpoint="https://hub.internal", offline=True)
+        )
     ]
     assert [name for name in names if not is_owned_variable(name)] == []
 
@@ -118,6 +121,24 @@ def test_the_model_comes_first_and_at_its_revision():
 
 def test_an_unknown_revision_is_left_out():
     assert "--revision" not in arguments(plan=a_plan(revision=None))
+
+
+def test_weights_that_lie_in_the_container_have_no_revision_and_ask_no_hub():
+    words = arguments(model_path="/weights/31b")
+    assert words[0] == "/weights/31b"
+    assert "--revision" not in words
+    environment = dict(VLLM.environment(a_plan(), some_serving(model_path="/weights/31b")))
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+def test_offline_keeps_the_repository_and_its_revision_and_asks_no_hub():
+    assert arguments(offline=True) == arguments()
+    environment = dict(VLLM.environment(a_plan(), some_serving(offline=True)))
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_hub_is_asked_unless_said_otherwise():
+    assert "HF_HUB_OFFLINE" not in dict(VLLM.environment(a_plan(), some_serving()))
 
 
 def test_clients_ask_for_the_name_that_the_user_gave():
