@@ -84,6 +84,7 @@ def checkpoint(name: str, entry: Entry) -> Checkpoint:
         tensor_parallel=entry.integers("tensorParallel", (1, 2, 4, 8)),
         tuning=entry.text("tuning", "Instruct"),
         source=entry.text("source"),
+        chat_template=entry.text("chatTemplate", ""),
     )
 
 

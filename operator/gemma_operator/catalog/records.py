@@ -83,6 +83,8 @@ class Checkpoint:
     tensor_parallel: tuple[int, ...]
     tuning: str
     source: str
+    #: For the engine, where the checkpoint's own is stale or missing; empty: the checkpoint's own.
+    chat_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ class Engine(Protocol):
         """Environment of the container, in a fixed order; the user's own last."""
         ...
 
-    def settings(self, arguments: Sequence[str]) -> Settings:
-        """The settings that a command line stands for; inverse of `arguments` for what capacity needs."""
+    def settings(self, arguments: Sequence[str], *, version: str = ...) -> Settings:
+        """The settings that a command line of that version stands for; `arguments` turned round."""
         ...
 
     def extra_arguments(self, extra_args: Sequence[str], *, version: str = ...) -> ExtraArguments:

@@ -16,7 +16,7 @@ from gemma_operator.engines import command_line
 from gemma_operator.engines.base import ExtraArguments, MetricNames, Serving, TokenRequest
 from gemma_operator.engines.startup_probe import generated_tokens
 from gemma_operator.engines.vllm_flags import flags_of
-from gemma_operator.planner.values import KvPrecision, Plan, Settings
+from gemma_operator.planner.values import Drafting, KvPrecision, Plan, Settings
 
 PORT: Final = 8000
 MODALITIES: Final = ("image", "video", "audio")
@@ -77,7 +77,7 @@ class Vllm:
             "--port",
             str(PORT),
             *_capacity_flags(plan.settings),
-            *_dialogue_flags(serving),
+            *_dialogue_flags(plan, serving),
             # 0, the default, aborts what runs when the pod is told to go.
             "--shutdown-timeout",
             str(serving.shutdown_seconds),
@@ -110,15 +110,15 @@ class Vllm:
             *serving.environment,
         )
 
-    def settings(self, arguments: Sequence[str]) -> Settings:
+    def settings(self, arguments: Sequence[str], *, version: str = DEFAULT_VERSION) -> Settings:
         """What a command line of `arguments` stands for. Later flags win, as in the engine's parser."""
-        flags = {flag.name: flag for flag in command_line.read(arguments, known=KNOWN_FLAGS)}
+        flags = {flag.name: flag for flag in command_line.read(arguments, known=flags_of(version))}
 
         def switched_on(name: str) -> bool:
             return name in flags and flags[name].switched_on
 
-        def value(name: str) -> str:
-            return flags[name].value or ""
+        def value(name: str, default: str = "") -> str:
+            return (flags[name].value or default) if name in flags else default
 
         return Settings(
             context_length=int(value("max-model-len")),
@@ -127,11 +127,10 @@ class Vllm:
             kv_cache_precision=next(p for p, dtype in _KV_DTYPES.items() if dtype == value("kv-cache-dtype")),
             tensor_parallel=int(value("tensor-parallel-size")),
             utilization_percent=round(float(value("gpu-memory-utilization")) * 100),
-            modality_limits=tuple((name, 0) for name in MODALITIES)
-            if switched_on("language-model-only")
-            else tuple(json.loads(value("limit-mm-per-prompt")).items()),
+            modality_limits=tuple(json.loads(value("limit-mm-per-prompt", "{}")).items()),
             async_scheduling=switched_on("async-scheduling"),
             enforce_eager=switched_on("enforce-eager"),
+            drafting=_drafting(value("speculative-config")),
         )
 
     def extra_arguments(self, extra_args: Sequence[str], *, version: str = DEFAULT_VERSION) -> ExtraArguments:
@@ -176,23 +175,38 @@ def _capacity_flags(settings: Settings) -> Iterator[str]:
     yield "--async-scheduling" if settings.async_scheduling else "--no-async-scheduling"
     if settings.enforce_eager:
         yield "--enforce-eager"
-    limits = dict(settings.modality_limits)
-    if any(limits.values()):
-        yield from ("--limit-mm-per-prompt", json.dumps(limits, separators=(",", ":")))
-    else:
+    if limits := dict(settings.modality_limits):
+        yield from ("--limit-mm-per-prompt", _compact(limits))
+    if not any(limits.values()):
         yield "--language-model-only"  # frees the towers, which limits of 0 alone would load
+    if settings.drafting:
+        drafter = {"model": settings.drafting.repo, "num_speculative_tokens": settings.drafting.tokens}
+        yield from ("--speculative-config", _compact(drafter))
 
 
-def _dialogue_flags(serving: Serving) -> Iterator[str]:
+def _drafting(speculative_config: str) -> Drafting | None:
+    if not speculative_config:
+        return None
+    given = json.loads(speculative_config)
+    return Drafting(repo=given["model"], tokens=given["num_speculative_tokens"])
+
+
+def _dialogue_flags(plan: Plan, serving: Serving) -> Iterator[str]:
     """Tools and thinking belong to Instruct: a Base model has neither template nor tags."""
     if serving.tuning == "Base":
         return
+    if plan.chat_template:
+        yield from ("--chat-template", plan.chat_template)
     if serving.tool_calling:
         yield from ("--enable-auto-tool-choice", "--tool-call-parser", "gemma4")
     yield from ("--reasoning-parser", "gemma4")
     if serving.thinking != "OnRequest":
-        wanted = json.dumps({"enable_thinking": serving.thinking == "Default"}, separators=(",", ":"))
-        yield from ("--default-chat-template-kwargs", wanted)
+        wanted = {"enable_thinking": serving.thinking == "Default"}
+        yield from ("--default-chat-template-kwargs", _compact(wanted))
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _override(flag: command_line.Flag) -> str:

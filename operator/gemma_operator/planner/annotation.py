@@ -14,7 +14,7 @@ from typing import Any
 
 from gemma_operator.catalog.records import Price
 from gemma_operator.hardware.records import PoolId, PoolSource, Toleration
-from gemma_operator.planner.values import KvPrecision, Plan, PlannedMemory, ReplicaDemand, Settings
+from gemma_operator.planner.values import Drafting, KvPrecision, Plan, PlannedMemory, ReplicaDemand, Settings
 
 
 def to_annotation(plan: Plan) -> str:
@@ -70,6 +70,7 @@ def _document(plan: Plan) -> dict[str, Any]:
         "reason": plan.reason,
         "inputsHash": plan.inputs_hash,
         "plannedAt": plan.planned_at,
+        **({"chatTemplate": plan.chat_template} if plan.chat_template else {}),
     }
 
 
@@ -84,6 +85,7 @@ def _settings_document(settings: Settings) -> dict[str, Any]:
         "modalityLimits": [list(pair) for pair in settings.modality_limits],
         "asyncScheduling": settings.async_scheduling,
         "enforceEager": settings.enforce_eager,
+        **({"drafting": [settings.drafting.repo, settings.drafting.tokens]} if settings.drafting else {}),
     }
 
 
@@ -128,6 +130,7 @@ def _plan(document: Mapping[str, Any]) -> Plan:
         reason=document["reason"],
         inputs_hash=document["inputsHash"],
         planned_at=document["plannedAt"],
+        chat_template=document.get("chatTemplate", ""),
     )
 
 
@@ -142,4 +145,5 @@ def _settings(document: Mapping[str, Any]) -> Settings:
         modality_limits=tuple((modality, limit) for modality, limit in document["modalityLimits"]),
         async_scheduling=document["asyncScheduling"],
         enforce_eager=document["enforceEager"],
+        drafting=Drafting(*document["drafting"]) if "drafting" in document else None,
     )

@@ -103,6 +103,7 @@ def from_fit(
         reason=explain.reason(fit, request, coming=coming),
         inputs_hash=inputs_hash,
         planned_at=planned_at,
+        chat_template=checkpoint.chat_template,
     )
 
 

@@ -80,6 +80,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """A small model that proposes tokens, which the model itself then accepts or not."""
+
+    repo: str
+    #: Proposed in one step.
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting that the engine's capacity depends on; all are emitted, none is left to a default."""
 
@@ -93,6 +102,7 @@ class Settings:
     modality_limits: tuple[tuple[str, int], ...]
     async_scheduling: bool = True
     enforce_eager: bool = False
+    drafting: Drafting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +253,8 @@ class Plan:
     reason: str
     inputs_hash: str
     planned_at: str
+    #: A path inside the image or the template itself; empty: the one that the checkpoint brings.
+    chat_template: str = ""
 
     @property
     def accelerators_per_replica(self) -> int:

@@ -13,11 +13,12 @@ from gemma_operator.engines.registry import engine_named
 from gemma_operator.engines.vllm import KNOWN_FLAGS, MODALITIES, Vllm
 from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.errors import InvalidSpec
-from gemma_operator.planner.values import KvPrecision, Settings
+from gemma_operator.planner.values import Drafting, KvPrecision, Settings
 from plans import a_plan, some_serving, some_settings
 
 HELP = (Path(__file__).parents[2] / "data/vllm-0.32/serve-help.txt").read_text()
 VLLM = Vllm()
+DRAFTING = Drafting("google/gemma-4-31B-it-assistant", 4)
 
 
 def arguments(*, settings=None, plan=None, **serving):
@@ -30,7 +31,11 @@ def value_of(flag, words):
 
 def emitted_flags():
     texts = arguments(
-        settings=some_settings(modality_limits=(("image", 0),), enforce_eager=True), thinking="Default"
+        plan=a_plan(
+            settings=some_settings(modality_limits=(("image", 0),), enforce_eager=True, drafting=DRAFTING),
+            chat_template="/templates/gemma4.jinja",
+        ),
+        thinking="Default",
     )
     others = arguments(settings=some_settings(async_scheduling=False))
     return sorted({word for word in texts + others if word.startswith("--")})
@@ -179,7 +184,36 @@ def test_an_fp8_cache_is_asked_for():
 def test_a_server_of_text_alone_loads_no_towers():
     words = arguments(settings=some_settings(modality_limits=tuple((name, 0) for name in MODALITIES)))
     assert "--language-model-only" in words
+    assert set(json.loads(value_of("--limit-mm-per-prompt", words)).values()) == {0}
+
+
+def test_a_model_without_other_modalities_is_given_no_limits():
+    words = arguments(settings=some_settings(modality_limits=()))
+    assert "--language-model-only" in words
     assert "--limit-mm-per-prompt" not in words
+
+
+def test_a_drafter_is_named_with_the_tokens_that_it_proposes():
+    words = arguments(settings=some_settings(drafting=DRAFTING))
+    assert json.loads(value_of("--speculative-config", words)) == {
+        "model": "google/gemma-4-31B-it-assistant",
+        "num_speculative_tokens": 4,
+    }
+    assert "--speculative-config" not in arguments()
+
+
+def test_a_chat_template_is_said_only_where_the_catalog_has_one():
+    assert "--chat-template" not in arguments()
+    template = "/templates/gemma4.jinja"
+    assert value_of("--chat-template", arguments(plan=a_plan(chat_template=template))) == template
+    assert "--chat-template" not in arguments(plan=a_plan(chat_template=template), tuning="Base")
+
+
+def test_whatever_a_default_deployment_needs_of_the_server_is_there():
+    """Tools by themselves, thoughts apart from answers; the engine's own defaults do schemas and system prompts."""
+    words = arguments()
+    assert {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} <= set(words)
+    assert not {"--structured-outputs-config", "--chat-template-content-format"} & set(words)
 
 
 def test_tools_are_parsed_when_they_are_enabled():
@@ -253,7 +287,9 @@ def test_weights_come_from_the_mirror_where_there_is_one():
     assert dict(mirrored)["HF_ENDPOINT"] == "https://hub.internal"
 
 
-LIMITS = st.tuples(*(st.tuples(st.just(name), st.integers(0, 16)) for name in MODALITIES))
+LIMITS = st.lists(
+    st.tuples(st.sampled_from(MODALITIES), st.integers(0, 999)), unique_by=lambda limit: limit[0]
+).map(tuple)
 ANY_SETTINGS = st.builds(
     Settings,
     context_length=st.integers(256, 262144),
@@ -265,12 +301,14 @@ ANY_SETTINGS = st.builds(
     modality_limits=LIMITS,
     async_scheduling=st.booleans(),
     enforce_eager=st.booleans(),
+    drafting=st.none() | st.builds(Drafting, st.sampled_from(["google/e", "b/31B"]), st.integers(1, 8)),
 )
 
 
-@given(settings=ANY_SETTINGS)
-def test_a_command_line_says_its_settings_again(settings):
-    assert VLLM.settings(arguments(settings=settings)) == settings
+@given(settings=ANY_SETTINGS, version=st.sampled_from(VERSIONS))
+def test_a_command_line_says_its_settings_again_with_every_version(settings, version):
+    words = arguments(plan=a_plan(settings=settings, engine_version=version))
+    assert VLLM.settings(words, version=version) == settings
 
 
 def test_a_later_flag_wins_as_in_the_engine():

@@ -18,7 +18,7 @@ from gemma_operator.planner.choice import choose, rank
 from gemma_operator.planner.feasible import feasible
 from gemma_operator.planner.request import inputs_hash
 from gemma_operator.planner.room import Room
-from gemma_operator.planner.values import KvPrecision, Plan, PlannedMemory, ReplicaDemand, Settings
+from gemma_operator.planner.values import Drafting, KvPrecision, Plan, PlannedMemory, ReplicaDemand, Settings
 from unit.planner.shapes import a_pool, a_request
 
 AT = "2026-11-25T09:00:00Z"
@@ -242,6 +242,7 @@ settings = st.builds(
     modality_limits=st.lists(st.tuples(words, sizes), max_size=3).map(tuple),
     async_scheduling=st.booleans(),
     enforce_eager=st.booleans(),
+    drafting=st.none() | st.builds(Drafting, words, sizes),
 )
 any_plan = st.builds(
     Plan,
@@ -270,6 +271,7 @@ any_plan = st.builds(
     reason=words,
     inputs_hash=words,
     planned_at=words,
+    chat_template=words,
 )
 
 
