@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from gemma_operator.api import names
+from gemma_operator.backends.kubernetes import setbacks
 from gemma_operator.backends.kubernetes.snapshot import (
     Child,
     Key,
@@ -44,6 +46,7 @@ class Sources:
     #: Why the plan's pool brings no node, and which of its nodes refuse pods.
     pool_trouble: Callable[[Plan], str] = lambda _plan: ""
     refusing_nodes: Callable[[Plan], frozenset[str]] = lambda _plan: frozenset()
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def child_key(key: Key) -> Key:
@@ -98,7 +101,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
     plan = placed_plan(children) or sources.plan_from_status(obj)
     bound = any(replica.node and not replica.terminating for replica in replicas)
     facts = {replica.uid: sources.facts(replica.uid) for replica in replicas}
-    return Snapshot(
+    snapshot = Snapshot(
         key=key,
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
@@ -126,6 +129,12 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         pool_trouble=sources.pool_trouble(plan) if plan is not None else "",
         refusing_nodes=sources.refusing_nodes(plan) if plan is not None else frozenset(),
         answers=sources.answers(),
+    )
+    left_seconds = setbacks.waits_seconds(snapshot, now=sources.now())
+    return replace(
+        snapshot,
+        wait_over=left_seconds is not None and left_seconds <= 0,
+        refusal=setbacks.refusal(snapshot),
     )
 
 

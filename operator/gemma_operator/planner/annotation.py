@@ -14,7 +14,15 @@ from typing import Any
 
 from gemma_operator.catalog.records import Price
 from gemma_operator.hardware.records import PoolId, PoolSource, Toleration
-from gemma_operator.planner.values import Drafting, KvPrecision, Plan, PlannedMemory, ReplicaDemand, Settings
+from gemma_operator.planner.values import (
+    Drafting,
+    KvPrecision,
+    LeftPool,
+    Plan,
+    PlannedMemory,
+    ReplicaDemand,
+    Settings,
+)
 
 
 def to_annotation(plan: Plan) -> str:
@@ -42,7 +50,7 @@ def _document(plan: Plan) -> dict[str, Any]:
         "checkpoint": plan.checkpoint_name,
         "repo": plan.repo,
         "revision": plan.revision,
-        "pool": [plan.pool.source.value, plan.pool.name, plan.pool.resource_name, plan.pool.shape],
+        "pool": _pool(plan.pool),
         "poolSelector": [list(pair) for pair in plan.pool_selector],
         "poolTolerations": [[t.key, t.operator, t.value, t.effect] for t in plan.pool_tolerations],
         "accelerator": plan.accelerator,
@@ -71,7 +79,16 @@ def _document(plan: Plan) -> dict[str, Any]:
         "inputsHash": plan.inputs_hash,
         "plannedAt": plan.planned_at,
         **({"chatTemplate": plan.chat_template} if plan.chat_template else {}),
+        **(
+            {"left": [[*_pool(each.pool), each.after_seconds, each.room] for each in plan.left]}
+            if plan.left
+            else {}
+        ),
     }
+
+
+def _pool(pool: PoolId) -> list[str]:
+    return [pool.source.value, pool.name, pool.resource_name, pool.shape]
 
 
 def _settings_document(settings: Settings) -> dict[str, Any]:
@@ -131,6 +148,10 @@ def _plan(document: Mapping[str, Any]) -> Plan:
         inputs_hash=document["inputsHash"],
         planned_at=document["plannedAt"],
         chat_template=document.get("chatTemplate", ""),
+        left=tuple(
+            LeftPool(PoolId(PoolSource(source), *names), seconds, room)
+            for source, *names, seconds, room in document.get("left", ())
+        ),
     )
 
 

@@ -224,6 +224,16 @@ class PlannedMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftPool:
+    """A pool that brought no node within `placement.capacityTimeoutSeconds`; see `planner.left`."""
+
+    pool: PoolId
+    after_seconds: int
+    #: Replicas that had room there when it was left.
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A decided plan, as status.plan holds it; `planner.plan` turns it into JSON and back."""
 
@@ -255,6 +265,8 @@ class Plan:
     planned_at: str
     #: A path inside the image or the template itself; empty: the one that the checkpoint brings.
     chat_template: str = ""
+    #: Pools that were left before this one was planned.
+    left: tuple[LeftPool, ...] = ()
 
     @property
     def accelerators_per_replica(self) -> int:

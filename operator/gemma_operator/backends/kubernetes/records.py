@@ -13,6 +13,7 @@ from gemma_operator.backends.kubernetes.ownership import owned_hash
 from gemma_operator.backends.kubernetes.render_container import CONTAINER
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME
 from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
+from gemma_operator.backends.kubernetes.startup_ledger import pod_times
 
 Json = Mapping[str, Any]
 
@@ -54,6 +55,7 @@ def cut_child(obj: Json) -> Child:
         annotations={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
         status={key: status[key] for key in _KEPT_STATUS if key in status},
         managers=tuple(dict.fromkeys(entry["manager"] for entry in metadata.get("managedFields", ()))),
+        intent=_intent_of_pods(obj),
     )
 
 
@@ -88,6 +90,7 @@ def cut_replica(pod: Json) -> Replica | None:
         terminated_message=(ended.get("message") or status.get("message", ""))[-_LAST_WORDS:],
         exit_code=ended.get("exitCode"),
         restarts=engine.get("restartCount", 0),
+        times=pod_times(pod, engine=engine),
     )
 
 
@@ -115,6 +118,11 @@ def deployment_of(obj: Json) -> Key | None:
     if not _is_ours(metadata):
         return None
     return Key(metadata["namespace"], metadata["labels"][names.DEPLOYMENT_LABEL])
+
+
+def _intent_of_pods(obj: Json) -> str:
+    template = obj.get("spec", {}).get("template") or {}
+    return str((template.get("metadata", {}).get("annotations") or {}).get(names.INTENT, ""))
 
 
 def _is_ours(metadata: Json) -> bool:

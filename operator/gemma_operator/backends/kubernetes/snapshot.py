@@ -14,7 +14,9 @@ from typing import Any
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.api.v1alpha1 import GemmaDeployment
+from gemma_operator.backends.kubernetes.startup_ledger import PodTimes, WeightsTimes
 from gemma_operator.hardware.admissions import REFUSED
+from gemma_operator.planner.correction import Refusal
 from gemma_operator.planner.values import Alternative, Plan
 from gemma_operator.probing.facts import ReplicaFacts
 from gemma_operator.settings import OperatorSettings
@@ -63,6 +65,8 @@ class Child:
     status: Mapping[str, Any] = field(default_factory=dict)
     #: Names of the managers that wrote it, for a message that names somebody else.
     managers: tuple[str, ...] = ()
+    #: For Deployments: the intent that its pods are made with.
+    intent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class Replica:
     terminated_message: str
     exit_code: int | None
     restarts: int
+    times: PodTimes = field(default_factory=PodTimes)
 
     @property
     def refused(self) -> bool:
@@ -160,6 +165,12 @@ class Snapshot:
     pool_trouble: str = ""
     #: Nodes that take pods and refuse them: the last two that asked for what the plan asks for.
     refusing_nodes: frozenset[str] = frozenset()
+    #: No replica of the plan got a node within `placement.capacityTimeoutSeconds`.
+    wait_over: bool = False
+    #: What an engine of the plan said that refused to start for want of memory, where that may be mended by a plan.
+    refusal: Refusal | None = None
+    #: When the Job that brings the weights began and ended.
+    weights_times: WeightsTimes | None = None
     #: Uids of live GemmaDeployments in the namespace, to tell a dying owner from a living one.
     living_uids: frozenset[str] = frozenset()
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
@@ -181,13 +192,21 @@ class Snapshot:
         lost = "" if self.plan_possible or self.plan is None else self.plan.planned_at
         resumed = "resumed" if self.resumes else ""
         replan = self.requested("replan") if self.newly_requested("replan") else ""
-        return "/".join((self.inputs_hash, replan or "", lost, resumed))
+        setback = f"/{self._setback}" if self._setback else ""
+        return "/".join((self.inputs_hash, replan or "", lost, resumed)) + setback
+
+    @property
+    def _setback(self) -> str:
+        """What became of the plan, and of which: the plan that comes after it is asked for anew."""
+        if self.plan is None or not (self.wait_over or self.refusal):
+            return ""
+        return f"{'refused' if self.refusal else 'left'} {self.plan.planned_at}"
 
     @property
     def keeps_its_plan(self) -> bool:
         """What runs is what is wanted and can go on: a re-plan that finds nothing better costs nothing."""
         same = self.plan is not None and self.plan.inputs_hash == self.inputs_hash
-        return same and self.plan_possible and not self.resumes
+        return same and self.plan_possible and not self.resumes and self.refusal is None
 
     @property
     def resumes(self) -> bool:
