@@ -17,6 +17,7 @@ from gemma_operator.catalog.records import (
     BlockSizeRule,
     Checkpoint,
     Drafter,
+    DrafterEvidence,
     Engine,
     EngineVersionRules,
     HostDemand,
@@ -54,6 +55,16 @@ def _drafter(entry: Entry) -> Drafter:
         tokens=entry.integer("tokens"),
         disk_gib=entry.number("diskGib") if entry.has("diskGib") else None,
         minimum_engine_version=entry.text("minimumEngineVersion"),
+        evidence=tuple(_inner(each, _evidence) for each in entry.entries("evidence", ())),
+    )
+
+
+def _evidence(entry: Entry) -> DrafterEvidence:
+    return DrafterEvidence(
+        since=entry.text("from"),
+        before=entry.text("before") if entry.has("before") else None,
+        overhead_gib=entry.number("overheadGib"),
+        source=entry.text("source"),
     )
 
 

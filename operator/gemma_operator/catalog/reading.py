@@ -100,9 +100,9 @@ class Entry:
         """A mapping inside this one."""
         return Entry(f"{self.where}, {key}", self._get(key, None))
 
-    def entries(self, key: str) -> tuple[Entry, ...]:
+    def entries(self, key: str, default: Sequence[object] | None = None) -> tuple[Entry, ...]:
         """A list of mappings."""
-        values = self._list(key, None)
+        values = self._list(key, default)
         return tuple(Entry(f"{self.where}, {key}[{index}]", value) for index, value in enumerate(values))
 
     def integer_map(self, key: str) -> dict[str, int]:

@@ -25,6 +25,17 @@ class AttentionLayers:
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterEvidence:
+    """Start-ups that showed what the engine takes for a drafter, from one version on and before another."""
+
+    since: str
+    before: str | None
+    #: On each GPU, beside its weights.
+    overhead_gib: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drafter:
     """A small model that proposes tokens for a variant; it has no KV cache of its own."""
 
@@ -34,6 +45,8 @@ class Drafter:
     #: As published; None: nothing tells it.
     disk_gib: float | None
     minimum_engine_version: str
+    #: No plan takes it with a version that none of these names.
+    evidence: tuple[DrafterEvidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

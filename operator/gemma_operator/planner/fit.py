@@ -16,7 +16,9 @@ from typing import Final
 from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint
 from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner import memory, weights
+from gemma_operator.planner.drafters import Drafters
 from gemma_operator.planner.needs import ACCOUNTED, UTILIZATION, Needs, Overheads, Row
+from gemma_operator.planner.shapes import seen_of
 from gemma_operator.planner.values import (
     Candidate,
     Code,
@@ -93,6 +95,7 @@ class Fitting:
         self._rules = versions.rules(self._engine, request.engine_version)
         self.band_bytes = overhead.band_bytes(self._engine.overhead)
         self.needs = Needs(request, catalog)
+        self._drafters = Drafters(request, catalog, self.needs)
         self._verdicts: dict[tuple[object, ...], _Found | _Refused] = {}
         self._devices: dict[tuple[object, ...], tuple[memory.Device, BatchTier] | None] = {}
         self._weights: dict[tuple[str, int], int] = {}
@@ -102,22 +105,24 @@ class Fitting:
         checkpoint, shape = candidate.checkpoint, candidate.shape
         if checkpoint is None or shape is None:
             raise ValueError("only a candidate with a checkpoint and a pool can be fitted")
-        key = (checkpoint.name, candidate.tensor_parallel, _seen_of(shape))
+        key = (checkpoint.name, candidate.tensor_parallel, seen_of(shape))
         verdict = self._verdicts.get(key)
         if verdict is None:
             verdict = self._verdicts[key] = self._verdict(candidate, checkpoint, shape)
         if isinstance(verdict, _Refused):
             return Rejection(candidate=candidate, code=verdict.code, details=verdict.details)
         known, taken = self.needs.compatibility, verdict.settings.kv_cache_precision
-        return Fit(
-            candidate=candidate,
-            settings=verdict.settings,
-            memory=verdict.memory,
-            kv_tokens=verdict.kv_tokens,
-            given_up=verdict.given_up,
-            tight=verdict.tight,
-            unverified=(*verdict.unverified, *known.warnings(candidate, shape, taken)),
-            limits=known.limits(candidate, shape, taken),
+        return self._drafters.added(
+            Fit(
+                candidate=candidate,
+                settings=verdict.settings,
+                memory=verdict.memory,
+                kv_tokens=verdict.kv_tokens,
+                given_up=verdict.given_up,
+                tight=verdict.tight,
+                unverified=(*verdict.unverified, *known.warnings(candidate, shape, taken)),
+                limits=known.limits(candidate, shape, taken),
+            )
         )
 
     def incompatible(self, candidate: Candidate, shape: PoolShape) -> str | None:
@@ -158,7 +163,7 @@ class Fitting:
 
     def card(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> Card | None:
         """What the candidate meets there; None where nothing tells the memory."""
-        seen = _seen_of(shape)
+        seen = seen_of(shape)
         if seen not in self._devices:
             self._devices[seen] = self._device(shape)
         found = self._devices[seen]
@@ -267,19 +272,6 @@ class Fitting:
         return tuple(said)
 
 
-def _seen_of(shape: PoolShape) -> tuple[object, ...]:
-    """All that a verdict reads of a shape."""
-    return (
-        shape.accelerator,
-        shape.product if not shape.verified else "",
-        shape.memory_mib,
-        shape.compute_capability,
-        shape.sharing,
-        shape.clients_per_device,
-        shape.verified,
-    )
-
-
 def _sizes(card: Card, overhead_bytes: int) -> dict[str, int | str]:
     return {
         "weights_mib": card.weights_bytes // MIB,
@@ -291,10 +283,10 @@ def _sizes(card: Card, overhead_bytes: int) -> dict[str, int | str]:
 def _given_up(step: _Step, *, sequences: int) -> tuple[GivenUp, ...]:
     """What lies below its first choice. A setting that a floor raised is not given up."""
     row, first = step.row, step.first
-    steps = (
+    pairs = (
         GivenUp("contextLength", first.context_length, row.context_length),
         GivenUp("kvCachePrecision", first.kv_precision.value, row.kv_precision.value),
         GivenUp("maxBatchedTokens", first.batched_tokens, row.batched_tokens),
         GivenUp("maxSequences", sequences, step.sequences),
     )
-    return tuple(each for each in steps if each.wanted != each.taken)
+    return tuple(each for each in pairs if each.wanted != each.taken)

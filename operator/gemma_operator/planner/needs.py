@@ -14,7 +14,7 @@ from gemma_operator.catalog.records import BatchTier, Catalog
 from gemma_operator.hardware.records import PoolShape
 from gemma_operator.planner import steps
 from gemma_operator.planner.compatibility import Compatibility
-from gemma_operator.planner.values import Candidate, KvPrecision, Request
+from gemma_operator.planner.values import Candidate, Fit, KvPrecision, Request
 from gemma_operator.planner.vllm import kv_cache, overhead, versions
 
 #: The user's own flags that are reckoned with; every other one that changes memory marks the plan unverified.
@@ -100,6 +100,18 @@ class Needs:
         """One combination, whatever order it stands in."""
         block = self._block_size(shape, kv_precision)
         return self._row(candidate, context_length, kv_precision, batched_tokens, block)
+
+    def row_of(self, fit: Fit) -> Row:
+        """The row that the settings of a fit are."""
+        shape, settings = fit.candidate.shape, fit.settings
+        assert shape is not None
+        return self.row(
+            fit.candidate,
+            shape,
+            context_length=settings.context_length,
+            kv_precision=settings.kv_cache_precision,
+            batched_tokens=settings.max_batched_tokens,
+        )
 
     def overhead_terms(self, candidate: Candidate, *, batched_tokens: int, sequences: int) -> overhead.Terms:
         """What the overhead of one combination is made of."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from gemma_operator.catalog.records import Catalog, Engine, Price
+from gemma_operator.catalog.records import Catalog, Checkpoint, Engine, Price
 from gemma_operator.planner import explain, weights
 from gemma_operator.planner.annotation import from_annotation, to_annotation
 from gemma_operator.planner.choice import Choice, Outcome, node_price_share
@@ -34,6 +34,7 @@ from gemma_operator.planner.words import money
 __all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "money", "to_annotation", "to_status"]
 
 MIB: Final = 1024**2
+GIB: Final = 1024**3
 
 
 def from_choice(
@@ -96,7 +97,7 @@ def from_fit(
         memory=planned_memory(fit.memory),
         correction_mib=0,
         kv_tokens=fit.kv_tokens,
-        weights_on_disk_bytes=weights.disk_bytes(candidate.variant, checkpoint),
+        weights_on_disk_bytes=_disk_bytes(fit, checkpoint),
         tight=fit.tight,
         unverified=fit.unverified,
         hourly_cost=price,
@@ -105,6 +106,13 @@ def from_fit(
         planned_at=planned_at,
         chat_template=checkpoint.chat_template,
     )
+
+
+def _disk_bytes(fit: Fit, checkpoint: Checkpoint) -> int:
+    """What has to be brought before the engine can start: the model, and its drafter where it has one."""
+    variant = fit.candidate.variant
+    drafter = variant.drafter if fit.settings.drafting else None
+    return weights.disk_bytes(variant, checkpoint) + int((drafter.disk_gib or 0) * GIB if drafter else 0)
 
 
 def to_status(plan: Plan) -> dict[str, Any]:

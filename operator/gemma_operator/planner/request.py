@@ -17,7 +17,14 @@ from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.api.hardware import Toleration as TolerationSpec
 from gemma_operator.hardware import quantities
 from gemma_operator.hardware.records import Toleration
-from gemma_operator.planner.values import LORA, THINKING, THINKING_ON_REQUEST, TOOL_CALLING, Request
+from gemma_operator.planner.values import (
+    DRAFTING,
+    LORA,
+    THINKING,
+    THINKING_ON_REQUEST,
+    TOOL_CALLING,
+    Request,
+)
 
 AUTO_ENGINE: Final = "VLLM"
 #: Lists in which the order says nothing: they are sorted, so that writing them otherwise re-plans nothing.
@@ -103,7 +110,10 @@ def _named_features(spec: GemmaDeploymentSpec) -> frozenset[str]:
     named = {TOOL_CALLING} if spec.serving.tool_calling is not None else set()
     if "thinking" in spec.serving.model_fields_set:
         named |= {THINKING, THINKING_ON_REQUEST}
-    return frozenset(named) & _features(spec)
+    # not among the features: whether there is a drafter, the plan decides
+    drafting = "speculative_decoding" in spec.serving.model_fields_set
+    wished = {DRAFTING} if drafting and str(spec.serving.speculative_decoding) == "Auto" else set()
+    return (frozenset(named) & _features(spec)) | wished
 
 
 def _toleration(toleration: TolerationSpec) -> Toleration:

@@ -24,6 +24,19 @@ def refusal(request: Request, shape: PoolShape, catalog: Catalog) -> Refusal | N
     return next((said for rule in RULES if (said := rule(request, shape, catalog)) is not None), None)
 
 
+def seen_of(shape: PoolShape) -> tuple[object, ...]:
+    """All that a memory sum reads of a shape: candidates on shapes that are equal here share their verdict."""
+    return (
+        shape.accelerator,
+        shape.product if not shape.verified else "",
+        shape.memory_mib,
+        shape.compute_capability,
+        shape.sharing,
+        shape.clients_per_device,
+        shape.verified,
+    )
+
+
 def pool_not_listed(request: Request, shape: PoolShape, catalog: Catalog) -> Refusal | None:
     """`hardware.pools`: `name` stands for every pool of that name, `source/name` for one."""
     del catalog

@@ -22,6 +22,7 @@ from gemma_operator.planner.words import number
 MIB: Final = 1024**2
 GIB: Final = 1024**3
 YES, TIGHT, NO = "yes", "tight", "no"
+DRAFTER: Final = "drafter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,14 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
     card = fitting.card(candidate, checkpoint, shape)
     if card is None:
         return None
-    row, sequences = _taken(fitting, candidate, fit) if fit else _least(fitting, candidate, card)
+    row, sequences = (
+        (fitting.needs.row_of(fit), fit.settings.max_sequences) if fit else _least(fitting, candidate, card)
+    )
     terms = fitting.needs.overhead_terms(candidate, batched_tokens=row.batched_tokens, sequences=sequences)
-    available = card.room_bytes - terms.total_bytes
+    # of a fit both hold its drafter too
+    weights_bytes = fit.memory.weights_bytes if fit else card.weights_bytes
+    overhead_bytes = fit.memory.overhead_bytes if fit else terms.total_bytes
+    available = card.device.usable_bytes - weights_bytes - overhead_bytes
 
     def held(context_length: int) -> bool:
         tried = fitting.needs.row(
@@ -104,33 +110,20 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
         concurrency=request.concurrency,
         utilization_percent=card.device.utilization_percent,
         usable_bytes=card.device.usable_bytes,
-        weights_bytes=card.weights_bytes,
-        overhead_bytes=terms.total_bytes,
+        weights_bytes=weights_bytes,
+        overhead_bytes=overhead_bytes,
         band_bytes=fitting.band_bytes,
         longest_context=_longest(held, candidate.variant.max_context_tokens),
         lines=(),
     )
     lines = (
         *_device_lines(candidate, card),
-        *_weights_lines(candidate, card, request),
-        *_overhead_lines(found, terms, card),
+        *_weights_lines(found, card, request),
+        *_overhead_lines(found, terms),
         *_kv_lines(found),
         *_verdict_lines(found),
     )
     return replace(found, lines=lines)
-
-
-def _taken(fitting: Fitting, candidate: Candidate, fit: Fit) -> tuple[Row, int]:
-    assert candidate.shape is not None
-    settings = fit.settings
-    row = fitting.needs.row(
-        candidate,
-        candidate.shape,
-        context_length=settings.context_length,
-        kv_precision=settings.kv_cache_precision,
-        batched_tokens=settings.max_batched_tokens,
-    )
-    return row, settings.max_sequences
 
 
 def _least(fitting: Fitting, candidate: Candidate, card: Card) -> tuple[Row, int]:
@@ -161,7 +154,8 @@ def _device_lines(candidate: Candidate, card: Card) -> Iterator[Line]:
     yield Line("card", "usable", device.usable_bytes, how)
 
 
-def _weights_lines(candidate: Candidate, card: Card, request: Request) -> Iterator[Line]:
+def _weights_lines(found: Sum, card: Card, request: Request) -> Iterator[Line]:
+    candidate = found.candidate
     checkpoint = candidate.checkpoint
     assert checkpoint is not None
     for term in weights.terms(
@@ -174,10 +168,12 @@ def _weights_lines(candidate: Candidate, card: Card, request: Request) -> Iterat
             shared = f" / {term.shares} GPUs" if term.shares > 1 else ""
             how = f"{term.parameters:,} x {term.bytes_each:g} B{shared}"
             yield Line("weights", term.name, int(term.size_bytes), how)
-    yield Line("weights", "weights", card.weights_bytes, checkpoint.repo)
+    if drafter := found.weights_bytes - card.weights_bytes:
+        yield Line("weights", DRAFTER, drafter, f"{candidate.variant.name}'s own, as published")
+    yield Line("weights", "weights", found.weights_bytes, checkpoint.repo)
 
 
-def _overhead_lines(found: Sum, terms: overhead.Terms, card: Card) -> Iterator[Line]:
+def _overhead_lines(found: Sum, terms: overhead.Terms) -> Iterator[Line]:
     gpus = found.candidate.tensor_parallel
     base = "context and workspace" if gpus == 1 else f"context, workspace and buffers between {gpus} GPUs"
     yield Line("overhead", "base", _gib(terms.base_gib), base)
@@ -190,6 +186,8 @@ def _overhead_lines(found: Sum, terms: overhead.Terms, card: Card) -> Iterator[L
     yield Line(
         "overhead", "CUDA graphs", _gib(terms.graphs_gib), "the engine's estimate, where it deducts one"
     )
+    if drafter := found.overhead_bytes - terms.total_bytes:
+        yield Line("overhead", DRAFTER, drafter, "measured beside its weights")
     how = "base + counts by word + the larger of forward pass and sampler + graphs"
     yield Line("overhead", "overhead", found.overhead_bytes, how)
 
