@@ -14,6 +14,7 @@ PREFIX: Final = f"{GROUP}/"
 
 DEPLOYMENT_KIND: Final = "GemmaDeployment"
 DEPLOYMENT_PLURAL: Final = "gemmadeployments"
+JOB_KIND: Final = "Job"
 POOL_KIND: Final = "AcceleratorPool"
 POOL_PLURAL: Final = "acceleratorpools"
 PLURALS: Final[dict[str, str]] = {DEPLOYMENT_KIND: DEPLOYMENT_PLURAL, POOL_KIND: POOL_PLURAL}
@@ -29,6 +30,8 @@ INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 PART_OF_LABEL: Final = "app.kubernetes.io/part-of"
 DEPLOYMENT_LABEL: Final = f"{PREFIX}deployment"  # value: child_name(metadata.name)
+#: On pods of the weights' Job, in the place of DEPLOYMENT_LABEL: no Service, budget or Deployment selects them.
+WEIGHTS_LABEL: Final = f"{PREFIX}weights"  # value: child_name(metadata.name)
 MANAGED_BY: Final = "gemma-operator"
 KUEUE_QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 RESERVED_POD_LABELS: Final[tuple[str, ...]] = (
@@ -55,6 +58,12 @@ APPLIED_HASH: Final = f"{PREFIX}applied-hash"
 MODEL_NAME: Final = (
     f"{PREFIX}model-name"  # on pods: what this one is asked for, whatever the spec says by now
 )
+WEIGHTS_KEY: Final = (
+    f"{PREFIX}weights-key"  # what the Job brings or checks, and what the pods were let go for
+)
+WEIGHTS_ATTEMPT: Final = (
+    f"{PREFIX}weights-attempt"  # on the Job: what it was asked by; another one retries a failed one
+)
 INTENT: Final = f"{PREFIX}intent"  # on pods: hash of the template that they were made from
 
 _CHILD_NAME_MAX_LENGTH = 63
@@ -69,8 +78,23 @@ def child_name(name: str) -> str:
     label = name.lower().replace(".", "-")
     if label[:1].isdigit():
         label = f"gd-{label}"
-    if len(label) <= _CHILD_NAME_MAX_LENGTH:
+    return _cut(label, name, max_length=_CHILD_NAME_MAX_LENGTH)
+
+
+def weights_name(name: str) -> str:
+    """The name of the Job that brings or checks the weights; its pods carry it as a label, so it is as short as one."""
+    suffix = "-weights"
+    return _cut(child_name(name), name, max_length=_CHILD_NAME_MAX_LENGTH - len(suffix)) + suffix
+
+
+def name_of_child(kind: str, name: str) -> str:
+    """The name of the child of that kind."""
+    return weights_name(name) if kind == JOB_KIND else child_name(name)
+
+
+def _cut(label: str, name: str, *, max_length: int) -> str:
+    if len(label) <= max_length:
         return label
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
-    head = label[: _CHILD_NAME_MAX_LENGTH - _HASH_LENGTH - 1].rstrip("-")
+    head = label[: max_length - _HASH_LENGTH - 1].rstrip("-")
     return f"{head}-{digest}"

@@ -54,6 +54,8 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 LIMIT_RANGES = Resource("", "v1", "limitranges", "LimitRange")
@@ -71,6 +73,7 @@ CHILDREN: tuple[Resource, ...] = (
     SERVICE_ACCOUNTS,
     NETWORK_POLICIES,
     POD_DISRUPTION_BUDGETS,
+    JOBS,
 )
 
 #: What a cluster may have and may lack, each with its versions, the newest first.
@@ -97,6 +100,7 @@ BY_KIND: dict[str, Resource] = {
         PODS,
         EVENTS,
         ENDPOINT_SLICES,
+        PERSISTENT_VOLUME_CLAIMS,
         LEASES,
         RESOURCE_QUOTAS,
         LIMIT_RANGES,

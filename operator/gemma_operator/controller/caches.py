@@ -8,6 +8,7 @@ from typing import Any
 
 from gemma_operator.apiserver.cache import Cache
 from gemma_operator.apiserver.optional import OptionalCache
+from gemma_operator.backends.kubernetes.claims import ClaimRecord
 from gemma_operator.backends.kubernetes.records import cut_replica, cut_slice, deployment_of
 from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
 from gemma_operator.hardware.admissions import Admission, admission
@@ -50,6 +51,7 @@ class Caches:
     slices: Cache[Slice]
     quotas: Cache[QuotaRecord]
     limit_ranges: Cache[LimitRecord]
+    claims: Cache[ClaimRecord]
     #: What a cluster may have and may lack.
     resource_slices: OptionalCache[SliceRecord]
     nodepools: OptionalCache[NodePoolRecord]
@@ -65,6 +67,7 @@ class Caches:
             self.slices,
             self.quotas,
             self.limit_ranges,
+            self.claims,
             self.resource_slices,
             self.nodepools,
             self.nodeclaims,

@@ -9,6 +9,7 @@ from typing import Any
 
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes import setbacks
+from gemma_operator.backends.kubernetes.claims import ClaimRecord, claims_of
 from gemma_operator.backends.kubernetes.snapshot import (
     Child,
     Key,
@@ -56,8 +57,10 @@ def child_key(key: Key) -> Key:
 
 def children_of(caches: Caches, key: Key) -> tuple[Child, ...]:
     """What stands under the children's name and carries our label."""
-    place = child_key(key)
-    found = (cache.get(place.namespace, place.name) for cache in caches.children.values())
+    found = (
+        cache.get(key.namespace, names.name_of_child(kind, key.name))
+        for kind, cache in caches.children.items()
+    )
     return tuple(child for child in found if child is not None)
 
 
@@ -78,6 +81,13 @@ def lost_nodes_of(caches: Caches, replicas: Sequence[Replica]) -> frozenset[str]
     nodes = {replica.node for replica in replicas if replica.node}
     records = {name: caches.nodes.get("", name) for name in nodes}
     return frozenset(name for name, record in records.items() if record is None or not record.answers)
+
+
+def claims_named(caches: Caches, namespace: str, inputs: Inputs) -> dict[str, ClaimRecord]:
+    """The PersistentVolumeClaims that the spec names, as far as they exist."""
+    named = claims_of(inputs.deployment.spec) if inputs.deployment is not None else ()
+    found = {name: caches.claims.get(namespace, name) for name, _ in named}
+    return {name: claim for name, claim in found.items() if claim is not None}
 
 
 def placed_plan(children: Sequence[Child]) -> Plan | None:
@@ -129,6 +139,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         pool_trouble=sources.pool_trouble(plan) if plan is not None else "",
         refusing_nodes=sources.refusing_nodes(plan) if plan is not None else frozenset(),
         answers=sources.answers(),
+        claims=claims_named(sources.caches, key.namespace, inputs),
     )
     left_seconds = setbacks.waits_seconds(snapshot, now=sources.now())
     return replace(

@@ -14,8 +14,8 @@ from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.api.parse import not_implemented_fields
 from gemma_operator.backends.decision import Ask, Decision, ObjectRef, StatusFields
+from gemma_operator.backends.kubernetes import claims, speech
 from gemma_operator.backends.kubernetes import policies as kubernetes
-from gemma_operator.backends.kubernetes import speech
 from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
 from gemma_operator.backends.kubernetes.view import owner_of, view
 from gemma_operator.controller import events
@@ -103,6 +103,22 @@ def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
     )
 
 
+def claim_unusable(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """A volume that cannot hold, give or share the weights is named before anything is planned or made with it."""
+    assert snapshot.deployment is not None
+    plan = snapshot.current_plan
+    found = claims.trouble(
+        snapshot.deployment.spec, snapshot.claims, needed_bytes=plan.weights_on_disk_bytes if plan else 0
+    )
+    if found is None:
+        return None
+    refused = _refused(snapshot, "claim_unusable", found.reason, found.message)
+    if found.final:
+        return refused
+    waiting = conditions.reconciling(found.reason, found.message)
+    return replace(refused, conditions=(*refused.conditions[:-1], waiting))
+
+
 def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
     """Plan first: everything below needs one. Asks placement, or says why there is none; what runs goes on."""
     wanted_anew = snapshot.newly_requested("replan") or not snapshot.plan_possible or snapshot.resumes
@@ -135,6 +151,7 @@ POLICIES: tuple[Policy, ...] = (
     schema_outdated,
     not_implemented,
     suspended,
+    claim_unusable,
     unplaced,
 )
 

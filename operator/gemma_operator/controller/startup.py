@@ -22,6 +22,7 @@ from gemma_operator.apiserver.resources import (
     LIMIT_RANGES,
     NODES,
     OURS,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RESOURCE_QUOTAS,
     Resource,
@@ -38,6 +39,7 @@ READ: tuple[Resource, ...] = (
     ENDPOINT_SLICES,
     RESOURCE_QUOTAS,
     LIMIT_RANGES,
+    PERSISTENT_VOLUME_CLAIMS,
 )
 
 

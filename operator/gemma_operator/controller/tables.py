@@ -13,15 +13,18 @@ from gemma_operator.apiserver.resources import (
     CHILDREN,
     COMPUTE_CLASSES,
     ENDPOINT_SLICES,
+    JOBS,
     LIMIT_RANGES,
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RESOURCE_QUOTAS,
     RESOURCE_SLICES,
     Resource,
 )
+from gemma_operator.backends.kubernetes.claims import cut_claim
 from gemma_operator.backends.kubernetes.records import LABEL_SELECTOR, SERVICE_NAME_LABEL, cut_child
 from gemma_operator.controller.caches import Caches, cut_addresses, cut_pod
 from gemma_operator.controller.fleet import Optional
@@ -62,7 +65,11 @@ def tables(client: Client, wake: Wake, *, look_again_seconds: float = 600.0) -> 
         ),
         children={
             resource.kind: Cache(
-                client, resource, cut=cut_child, label_selector=LABEL_SELECTOR, on_change=wake.child
+                client,
+                resource,
+                cut=cut_child,
+                label_selector=LABEL_SELECTOR,
+                on_change=wake.job if resource is JOBS else wake.child,
             )
             for resource in CHILDREN
         },
@@ -76,6 +83,7 @@ def tables(client: Client, wake: Wake, *, look_again_seconds: float = 600.0) -> 
         ),
         quotas=Cache(client, RESOURCE_QUOTAS, cut=quota_record, on_change=wake.rules),
         limit_ranges=Cache(client, LIMIT_RANGES, cut=limit_record, on_change=wake.rules),
+        claims=Cache(client, PERSISTENT_VOLUME_CLAIMS, cut=cut_claim, on_change=wake.claim),
         resource_slices=optional(RESOURCE_SLICES, slice_record, wake.hardware),
         nodepools=optional(NODE_POOLS, nodepool_record, wake.hardware),
         nodeclaims=optional(NODE_CLAIMS, nodeclaim_record, wake.nodeclaim),

@@ -6,11 +6,13 @@ Children and pods know their deployment by the children's name, which several de
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gemma_operator.api import names
 from gemma_operator.apiserver.records import Change
+from gemma_operator.backends.kubernetes.claims import ClaimRecord, claim_names
 from gemma_operator.backends.kubernetes.snapshot import Child, Key
 from gemma_operator.controller.caches import PodSeen, Slice
 from gemma_operator.hardware.admissions import Admission
@@ -42,6 +44,8 @@ class Wake:
         self._pool_touched = pool_touched
         self._admitted = admitted
         self._by_child: dict[Key, set[Key]] = {}
+        self._by_job: dict[Key, set[Key]] = defaultdict(set)
+        self._by_claim: dict[Key, set[Key]] = defaultdict(set)
 
     def deployment(self, change: Change[Mapping[str, Any]]) -> None:
         """A GemmaDeployment came, changed or went; whoever wants the same children may have them now."""
@@ -54,6 +58,8 @@ class Wake:
                 self._by_child.pop(child, None)
         else:
             self._by_child.setdefault(child, set()).add(key)
+        _move(self._by_job, key, old=_jobs(key, change.old), new=_jobs(key, change.new))
+        _move(self._by_claim, key, old=_claims(key, change.old), new=_claims(key, change.new))
         self._look_at(key)
         if change.new is None:
             for rival in self._by_child.get(child, ()):
@@ -112,6 +118,16 @@ class Wake:
         """One of our children came, changed or went. All children of one deployment have one name."""
         self._children_of(Key(*change.place))
 
+    def job(self, change: Change[Child]) -> None:
+        """The Job that brings somebody's weights came, got on, ended or went; its name is not the other children's."""
+        for key in self._by_job.get(Key(*change.place), ()):
+            self._look_soon(key)
+
+    def claim(self, change: Change[ClaimRecord]) -> None:
+        """A PersistentVolumeClaim came, was bound or went: whoever names it may go on, or may not."""
+        for key in self._by_claim.get(Key(*change.place), ()):
+            self._look_soon(key)
+
     def slice(self, change: Change[Slice]) -> None:
         """What stands behind a Service changed."""
         for seen in (change.old, change.new):
@@ -138,3 +154,20 @@ def _declares_the_same(old: Mapping[str, Any] | None, new: Mapping[str, Any] | N
 
 def _child_key(key: Key) -> Key:
     return Key(key.namespace, names.child_name(key.name))
+
+
+def _move(index: dict[Key, set[Key]], key: Key, *, old: set[Key], new: set[Key]) -> None:
+    for place in old - new:
+        index[place].discard(key)
+        if not index[place]:
+            del index[place]
+    for place in new - old:
+        index[place].add(key)
+
+
+def _jobs(key: Key, obj: Mapping[str, Any] | None) -> set[Key]:
+    return set() if obj is None else {Key(key.namespace, names.weights_name(key.name))}
+
+
+def _claims(key: Key, obj: Mapping[str, Any] | None) -> set[Key]:
+    return {Key(key.namespace, name) for name in claim_names((obj or {}).get("spec") or {})}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma_operator.api.names import child_name
+from gemma_operator.api.names import child_name, weights_name
 
 DNS_1035 = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
 OBJECT_NAMES = st.from_regex(
@@ -43,3 +43,16 @@ def test_the_cut_leaves_no_two_dashes():
 @given(OBJECT_NAMES)
 def test_any_object_gets_a_name_that_a_service_may_have(name: str):
     assert DNS_1035.match(child_name(name))
+
+
+@settings(deadline=None)
+@given(OBJECT_NAMES)
+def test_the_weights_job_has_a_name_that_its_pods_may_carry_as_a_label(name: str):
+    job = weights_name(name)
+    assert DNS_1035.match(job)
+    assert job.endswith("-weights")
+    assert job != child_name(name)
+
+
+def test_jobs_of_long_names_stay_apart_too():
+    assert weights_name("a" * 60 + "1") != weights_name("a" * 60 + "2")

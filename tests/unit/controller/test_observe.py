@@ -67,6 +67,7 @@ class Tables:
                 slices=Table(by=self.slices),
                 quotas=Table(),
                 limit_ranges=Table(),
+                claims=Table(),
                 resource_slices=Table(),
                 nodepools=Table(),
                 nodeclaims=Table(),

@@ -28,6 +28,7 @@ def test_the_order_of_the_policies_is_the_documentation():
         "schema_outdated",
         "not_implemented",
         "suspended",
+        "claim_unusable",
         "unplaced",
     ]
 

@@ -177,3 +177,26 @@ def test_a_gate_that_closes_or_opens_is_room(heard, before, after, woken):
     seen = [PodSeen(None, a_replica(gated=gated), None) for gated in (before, after)]
     heard.wake.pod(Change(("team", "p"), *seen))
     assert heard == (["room"] if woken else [])
+
+
+def test_a_claim_wakes_who_names_it_and_nobody_else(heard):
+    names_it = {"spec": {"weights": {"cache": {"type": "PersistentVolumeClaim", "claimName": "w"}}}}
+    heard.wake.deployment(Change(("team", "chat"), None, names_it))
+    heard.knows("other")
+    heard.wake.claim(Change(("team", "w"), None, None))
+    assert heard == [Soon(Key("team", "chat"))]
+    heard.clear()
+    heard.wake.deployment(Change(("team", "chat"), names_it, {"spec": {}}))
+    heard.clear()
+    heard.wake.claim(Change(("team", "w"), None, None))
+    assert heard == []
+
+
+def test_the_job_of_its_weights_wakes_a_deployment(heard):
+    heard.knows("Llm.v2", "other")
+    heard.wake.job(Change(("team", "llm-v2-weights"), None, None))
+    assert heard == [Soon(Key("team", "Llm.v2"))]
+    heard.wake.deployment(Change(("team", "Llm.v2"), {}, None))
+    heard.clear()
+    heard.wake.job(Change(("team", "llm-v2-weights"), None, None))
+    assert heard == []

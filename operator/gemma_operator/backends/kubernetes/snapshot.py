@@ -14,6 +14,7 @@ from typing import Any
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.api.v1alpha1 import GemmaDeployment
+from gemma_operator.backends.kubernetes.claims import ClaimRecord, claims_of, one_node
 from gemma_operator.backends.kubernetes.startup_ledger import PodTimes, WeightsTimes
 from gemma_operator.hardware.admissions import REFUSED
 from gemma_operator.planner.correction import Refusal
@@ -175,6 +176,16 @@ class Snapshot:
     living_uids: frozenset[str] = frozenset()
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: The PersistentVolumeClaims that the spec names and that exist, by name.
+    claims: Mapping[str, ClaimRecord] = field(default_factory=dict)
+
+    @property
+    def claims_forbid_surge(self) -> bool:
+        """A named volume may be mounted by one node or one pod only: a second pod beside the first never starts."""
+        if self.deployment is None:
+            return False
+        named = claims_of(self.deployment.spec)
+        return any(name in self.claims and one_node(self.claims[name], use) for name, use in named)
 
     def requested(self, what: str) -> str | None:
         """The opaque value of a `…-requested-at` annotation (`replan` or `refresh`), as far as it is compared."""
