@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gemma_operator.api.conditions import Reason
@@ -22,8 +22,9 @@ from gemma_operator.backends.kubernetes.snapshot import Key, Placement, Snapshot
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.controller.fleet import Fleet
 from gemma_operator.controller.inputs import Inputs
+from gemma_operator.controller.questions import Question, as_left, question_of, told
 from gemma_operator.hardware.pools import filtered
-from gemma_operator.planner import explain
+from gemma_operator.planner import correction, explain
 from gemma_operator.planner.alternatives import alternatives
 from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.feasible import feasible, unknown_accelerators
@@ -33,21 +34,6 @@ from gemma_operator.planner.values import Feasible, Plan, Request
 from gemma_operator.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One deployment that has no plan for its inputs."""
-
-    key: Key
-    uid: str
-    created_at: str
-    #: 0 while suspended: planned and shown, nothing claimed.
-    replicas: int
-    request: Request
-    inputs_hash: str
-    unverified: tuple[str, ...]
-    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +78,7 @@ class PlacementDesk:
 
     def ask(self, snapshot: Snapshot, request: Request) -> None:
         """Puts a question; the key is woken when it is answered."""
-        assert snapshot.deployment is not None
-        spec = snapshot.deployment.spec
-        self._questions[snapshot.key] = Question(
-            key=snapshot.key,
-            uid=snapshot.uid,
-            created_at=snapshot.created_at,
-            replicas=0 if spec.suspend else spec.replicas,
-            request=request,
-            inputs_hash=snapshot.inputs_hash,
-            unverified=snapshot.unknown_arguments,
-            token=snapshot.ask_token,
-        )
+        self._questions[snapshot.key] = question_of(snapshot, request)
         self._asked.set()
 
     def answer(self, key: Key) -> Placement | None:
@@ -152,7 +127,8 @@ class PlacementDesk:
         plan = status.get("plan")
         if not plan or inputs.request is None or plan.get("inputsHash") != inputs.inputs_hash:
             return None
-        verdict = self._feasible(key, inputs.request, inputs.inputs_hash)
+        known_short_mib = int(plan.get("correctionMiB", 0))
+        verdict = self._feasible(key, inputs.request, inputs.inputs_hash, correction_mib=known_short_mib)
         return from_status(plan, verdict, inputs.request, catalog=self._catalog)
 
     async def run(self) -> None:
@@ -180,10 +156,7 @@ class PlacementDesk:
         questions = list(self._questions.values())
         if not questions:
             return
-        verdicts = {
-            question.key: self._feasible(question.key, question.request, question.inputs_hash)
-            for question in questions
-        }
+        verdicts = {question.key: self._verdict(question) for question in questions}
         choices = place_all(
             [
                 Ask(
@@ -193,12 +166,15 @@ class PlacementDesk:
                     replicas=question.replicas,
                     request=question.request,
                     feasible=verdicts[question.key],
+                    left=question.left,
+                    leaving=question.leaving,
+                    kept=question.kept,
                 )
                 for question in questions
             ],
             pools=self._fleet.pools,
             pods=self._fleet.pods,
-            placed=self.claims(),
+            placed=[claim for claim in self.claims() if Key(*claim.key) not in verdicts],
             catalog=self._catalog,
             rules=self._fleet.rules,
             quarantined=self._fleet.quarantined,
@@ -216,7 +192,10 @@ class PlacementDesk:
             self._wake(question.key)
 
     def claims(self) -> list[PlacedClaim]:
-        """What has a plan: as written, or as answered a moment ago. Who asks anew claims nothing of the old."""
+        """What has a plan: as written, or as answered a moment ago.
+
+        Who asks anew claims nothing of the old, but for who keeps it while nothing else has room.
+        """
         placed: dict[Key, Placed] = {each.key: each for each in self._placed()}
         for key, (question, plan) in self._unwritten.items():
             if key not in placed or not _stands(plan, placed[key].plan):
@@ -232,20 +211,28 @@ class PlacementDesk:
                 gated=each.gated,
             )
             for each in placed.values()
-            if each.key not in self._questions
+            if each.key not in self._questions or self._questions[each.key].kept is not None
         ]
 
-    def _feasible(self, key: Key, request: Request, inputs_hash: str) -> Feasible:
+    def _verdict(self, question: Question) -> Feasible:
+        verdict = self._feasible(
+            question.key, question.request, question.inputs_hash, correction_mib=question.correction_mib
+        )
+        return correction.without(verdict, question.refused) if question.refused else verdict
+
+    def _feasible(self, key: Key, request: Request, inputs_hash: str, *, correction_mib: int) -> Feasible:
         pools = self._fleet.pools
-        version, known_hash, verdict = self._verdicts.get(key, (-1, "", None))
-        if verdict is None or (version, known_hash) != (self._fleet.version, inputs_hash):
+        asked = f"{inputs_hash}+{correction_mib}"
+        version, known, verdict = self._verdicts.get(key, (-1, "", None))
+        if verdict is None or (version, known) != (self._fleet.version, asked):
             seen = filtered(pools, request.node_selector)
-            verdict = feasible(request, [pool.shape for pool in seen], self._catalog)
-            self._verdicts[key] = (self._fleet.version, inputs_hash, verdict)
+            catalog = correction.corrected(self._catalog, request.engine, correction_mib)
+            verdict = feasible(request, [pool.shape for pool in seen], catalog)
+            self._verdicts[key] = (self._fleet.version, asked, verdict)
         return verdict
 
     def _placement(self, question: Question, choice: Choice, verdict: Feasible) -> Placement:
-        others = alternatives(choice, verdict)
+        others = tuple(as_left(other, choice.left) for other in alternatives(choice, verdict))
         if choice.placed:
             plan = from_choice(
                 choice,
@@ -255,6 +242,7 @@ class PlacementDesk:
                 planned_at=self._now_iso(),
                 unverified=question.unverified,
             )
+            plan = told(replace(plan, left=choice.left, correction_mib=question.correction_mib))
             return Placement(plan, False, Reason.PLANNED, "", others, question.token)
         reason, message = self._why_not(question, choice, verdict)
         return Placement(None, choice.fit is not None, reason, message, others, question.token)
@@ -276,4 +264,8 @@ def _stands(answered: Plan, written: Plan) -> bool:
     """What was answered is written, or something newer is. Two plans of one second are told apart by what they say."""
     if answered.planned_at != written.planned_at:
         return written.planned_at > answered.planned_at
-    return (answered.inputs_hash, answered.pool) == (written.inputs_hash, written.pool)
+    return _said(answered) == _said(written)
+
+
+def _said(plan: Plan) -> tuple[object, ...]:
+    return plan.inputs_hash, plan.pool, plan.settings, plan.correction_mib

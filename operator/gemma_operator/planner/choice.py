@@ -20,7 +20,7 @@ from typing import Final
 
 from gemma_operator.catalog.records import Catalog, Price
 from gemma_operator.planner.room import Room
-from gemma_operator.planner.values import Feasible, Fit, Request
+from gemma_operator.planner.values import Feasible, Fit, LeftPool, Request
 
 MIB: Final = 1024**2
 SPOT_REQUIRED: Final = "Required"
@@ -125,6 +125,8 @@ class Choice:
     limit: str = ""
     #: What the namespace's quotas and limits say against more replicas of `best`; empty where nodes are the limit.
     barred: str = ""
+    #: Pools that brought no node in time, that one among them that is left now.
+    left: tuple[LeftPool, ...] = ()
 
     @property
     def fit(self) -> Fit | None:
@@ -176,11 +178,11 @@ def rank(
     )
 
 
-def choose(ranking: Ranking, *, replicas: int, room: RoomOf) -> Choice:
-    """The first candidate in the total order that has room, in the first backend that has a candidate."""
+def choose(ranking: Ranking, *, replicas: int, room: RoomOf, waited: bool = False) -> Choice:
+    """The first that has room, in the first backend that has a candidate; once it has `waited`, in any."""
     asked: list[_Standing] = []
     for group in ranking.groups:
-        if group.key[0] != ranking.groups[0].key[0]:
+        if group.key[0] != ranking.groups[0].key[0] and not waited:
             break
         standings = _standings(group, replicas=replicas, room=room)
         asked += standings

@@ -17,22 +17,11 @@ from gemma_operator.hardware.records import PodRecord, Pool, PoolId
 from gemma_operator.planner.allowance import Allowance, Allowances
 from gemma_operator.planner.choice import Choice, PriceOf, Ranking, choose, node_price_share, rank
 from gemma_operator.planner.demand import demand
+from gemma_operator.planner.left import Leaving, noted, room_beside
 from gemma_operator.planner.room import NO_ROOM, Claim, Ledger, Room
-from gemma_operator.planner.values import Feasible, Fit, ReplicaDemand, Request
+from gemma_operator.planner.values import Feasible, Fit, LeftPool, ReplicaDemand, Request
 
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A deployment without a plan. `created_at` is its creationTimestamp, as RFC 3339 in UTC sorts."""
-
-    key: Key
-    uid: str
-    created_at: str
-    replicas: int
-    request: Request
-    feasible: Feasible
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +37,28 @@ class PlacedClaim:
     made: int = 0
     #: Of these, pods held by a scheduling gate (Kueue): they claim nothing until it opens.
     gated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A deployment without a plan, or with one to leave. `created_at` is its creationTimestamp, as RFC 3339 sorts."""
+
+    key: Key
+    uid: str
+    created_at: str
+    replicas: int
+    request: Request
+    feasible: Feasible
+    #: Pools that brought it no node before.
+    left: tuple[LeftPool, ...] = ()
+    #: The pool of its plan, where its capacity wait is over; it stays on `kept` unless another has room.
+    leaving: Leaving | None = None
+    kept: PlacedClaim | None = None
+
+    @property
+    def alike(self) -> bool:
+        """Whether who asks the same has the same answer."""
+        return not self.left and self.leaving is None
 
 
 def place_all(
@@ -112,7 +123,7 @@ def ledger_of(
 
 
 def _answer(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances) -> Choice:
-    if ledger.has_pods(owner_of(ask.key)):  # its own pods are room that nobody else has
+    if ledger.has_pods(owner_of(ask.key)) or not ask.alike:  # its own pods are room that nobody else has
         return _place(ask, question, ledger, allowances)
     known = question.waiting.get(ask.replicas)
     if known is None:
@@ -123,17 +134,44 @@ def _answer(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowance
 
 
 def _place(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances) -> Choice:
-    selector, (namespace, _), owner = ask.request.node_selector, ask.key, owner_of(ask.key)
+    """With its own pods counted as free: a plan made anew replaces them."""
+    (namespace, _), owner = ask.key, owner_of(ask.key)
     own = ledger.pods_of(owner)
+    ledger.release(owner)
+    for pod in own:
+        allowances.give_back(namespace, pod.requests)
+    choice = _chosen(ask, question, ledger, allowances, first=not own)
+    ledger.retake(owner)
+    for pod in own:
+        allowances.take_back(namespace, pod.requests)
+    taken = _claim_of(ask, choice, question)
+    if taken is not None:
+        ledger.claim([_outstanding(taken, ledger)])
+        allowances.take(namespace, taken.demand, max(0, ask.replicas - len(own)))
+    elif ask.kept is not None:
+        ledger.claim([_outstanding(ask.kept, ledger)])
+    return choice
+
+
+def _chosen(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances, *, first: bool) -> Choice:
+    selector, (namespace, _) = ask.request.node_selector, ask.key
     ruled = allowances.rules(namespace)
+    left = ask.left
+    if ask.leaving is not None and ask.kept is not None:
+        there = ledger.room(ask.leaving.pool, ask.kept.demand, node_selector=selector)
+        left = noted(left, ask.leaving, room_now=there.now)
 
     def room_of_nodes(fit: Fit) -> Room:
         shape = fit.candidate.shape
-        return ledger.room(shape.id, question.demand(fit), node_selector=selector) if shape else NO_ROOM
+        if shape is None:
+            return NO_ROOM
+        return room_beside(
+            left, shape.id, ledger.room(shape.id, question.demand(fit), node_selector=selector)
+        )
 
     def allowance(fit: Fit) -> Allowance:
         limited = ask.request.memory_bytes is not None
-        return allowances.of(namespace, question.demand(fit), memory_limited=limited, first=not own)
+        return allowances.of(namespace, question.demand(fit), memory_limited=limited, first=first)
 
     def room(fit: Fit) -> Room:
         found = room_of_nodes(fit)
@@ -142,10 +180,9 @@ def _place(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances
         allowed = allowance(fit)
         return Room(now=allowed.of(found.now), after_scale_up=allowed.of(found.after_scale_up))
 
-    ledger.release(owner)
-    for pod in own:
-        allowances.give_back(namespace, pod.requests)
-    choice = choose(question.ranking, replicas=ask.replicas, room=room)
+    choice = replace(
+        choose(question.ranking, replicas=ask.replicas, room=room, waited=ask.leaving is not None), left=left
+    )
     best = choice.best
     shape = best.member.fit.candidate.shape if best else None
     if best is not None and shape is not None and best.room.now < ask.replicas:
@@ -153,15 +190,17 @@ def _place(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowances
         choice = replace(choice, limit=ledger.limit(shape.id, wanted, node_selector=selector))
         if ruled and best.room != room_of_nodes(best.member.fit):
             choice = replace(choice, barred=allowance(best.member.fit).reason)
-    ledger.retake(owner)
-    for pod in own:
-        allowances.take_back(namespace, pod.requests)
-    if choice.placed and best is not None and shape is not None:
-        wanted = question.demand(best.member.fit)
-        claim = PlacedClaim(ask.key, shape.id, wanted, ask.replicas, selector)
-        ledger.claim([_outstanding(claim, ledger)])
-        allowances.take(namespace, wanted, max(0, ask.replicas - len(own)))
     return choice
+
+
+def _claim_of(ask: Ask, choice: Choice, question: _Question) -> PlacedClaim | None:
+    """What a choice that is placed will claim from now on."""
+    shape = choice.fit.candidate.shape if choice.fit else None
+    if not choice.placed or choice.fit is None or shape is None:
+        return None
+    return PlacedClaim(
+        ask.key, shape.id, question.demand(choice.fit), ask.replicas, ask.request.node_selector
+    )
 
 
 def owner_of(key: Key) -> Key:
