@@ -10,10 +10,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 ADDRESS = "127.0.0.1:8000"
 TIMEOUT_SECONDS = 25
+#: There where the server is guarded; the first key in it is sent along.
+KEY_FILE = "/etc/gemma-operator/access/user.key"
 
 
 def generated_tokens(answer: Mapping[str, Any]) -> int:
@@ -38,18 +41,27 @@ def _text(choice: Mapping[str, Any]) -> str:
     return ""
 
 
+def _credentials() -> dict[str, str]:
+    """As bytes, whatever they are: a key that could not be decoded would be shown by the error."""
+    try:
+        lines = Path(KEY_FILE).read_bytes().splitlines()
+    except OSError:
+        return {}
+    key = next((line.strip() for line in lines if line.strip()), b"")
+    return {"Authorization": f"Bearer {key.decode('latin-1')}"} if key else {}
+
+
 def complaint(path: str, body: str) -> str:
     """Why the server has not proved itself; empty where it has."""
-    request = urllib.request.Request(
-        f"http://{ADDRESS}{path}", data=body.encode(), headers={"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json", **_credentials()}
+    request = urllib.request.Request(f"http://{ADDRESS}{path}", data=body.encode(), headers=headers)
     # HTTP_PROXY is for the weights: without this the question to 127.0.0.1 would leave the pod.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
             status, answer = response.status, json.load(response)
     except urllib.error.HTTPError as error:
-        return f"answered {error.code}"
+        return f"answered {error.code}" + (f": is there a key in {KEY_FILE}?" if error.code == 401 else "")
     except (OSError, ValueError) as error:
         return f"no answer: {error}"
     if status != 200 or not isinstance(answer, dict):

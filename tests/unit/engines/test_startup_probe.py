@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gemma_operator.engines.startup_probe import ADDRESS, generated_tokens
+from gemma_operator.engines.startup_probe import ADDRESS, KEY_FILE, generated_tokens
 from gemma_operator.engines.vllm import Vllm
 
 REQUEST = Vllm().token_request(model_name="chat")
@@ -17,11 +17,13 @@ GOOD = {"model": "chat", "choices": [{"text": " Paris"}], "usage": {"completion_
 
 
 @contextmanager
-def a_server(*, status=200, answer=b""):
+def a_server(*, status=200, answer=b"", keys_seen=None):
     seen = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
+            if keys_seen is not None:
+                keys_seen.append(self.headers.get_all("Authorization"))
             seen.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
             self.send_response(status)
             self.end_headers()
@@ -41,10 +43,11 @@ def a_server(*, status=200, answer=b""):
         thread.join()
 
 
-def run(address, **environment):
+def run(address, *, key_file="/nowhere", **environment):
     _, dash_c, script, path, body = Vllm().startup_probe(REQUEST)
-    assert script.count(ADDRESS) == 1
-    command = [sys.executable, "-I", dash_c, script.replace(ADDRESS, address), path, body]
+    assert (script.count(ADDRESS), script.count(KEY_FILE)) == (1, 1)
+    script = script.replace(ADDRESS, address).replace(KEY_FILE, str(key_file))
+    command = [sys.executable, "-I", dash_c, script, path, body]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environment)
 
 
@@ -122,3 +125,45 @@ def test_a_counted_token_without_any_text_is_none():
     assert (
         generated_tokens({"choices": [{"message": {"content": ""}}], "usage": {"completion_tokens": 1}}) == 0
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (b"sk-1", ["Bearer sk-1"]),
+        (b"\n sk-1 \r\nsk-2\n", ["Bearer sk-1"]),
+        (b"k\xc3\xa9y", ["Bearer k\xc3\xa9y"]),
+        (b"", None),
+        (b" \n", None),
+    ],
+)
+def test_the_first_key_of_a_guarded_server_is_sent_along(tmp_path, text, shown):
+    (tmp_path / "user.key").write_bytes(text)
+    seen = []
+    with a_server(answer=json.dumps(GOOD).encode(), keys_seen=seen) as (address, _):
+        run(address, key_file=tmp_path / "user.key")
+    assert seen == [shown]
+
+
+def test_a_server_without_a_guard_is_asked_without_a_key():
+    seen = []
+    with a_server(answer=json.dumps(GOOD).encode(), keys_seen=seen) as (address, _):
+        assert run(address).returncode == 0
+    assert seen == [None]
+
+
+def test_a_key_that_is_refused_is_failure_and_is_not_shown(tmp_path):
+    (tmp_path / "user.key").write_bytes(b"sk-secret")
+    with a_server(status=401) as (address, _):
+        result = run(address, key_file=tmp_path / "user.key")
+    assert (result.returncode, result.stderr.strip()) == (
+        1,
+        f"answered 401: is there a key in {tmp_path / 'user.key'}?",
+    )
+
+
+@pytest.mark.parametrize("text", [b"sk\x00secret", b"sk\x0bsecret", b"sk\x85secret"])
+def test_a_key_that_no_header_can_hold_is_not_shown_either(tmp_path, text):
+    (tmp_path / "user.key").write_bytes(text)
+    with a_server(status=401) as (address, _):
+        assert "secret" not in run(address, key_file=tmp_path / "user.key").stderr
