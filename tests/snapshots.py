@@ -16,6 +16,7 @@ from gemma_operator.backends.kubernetes.snapshot import (
     ServedAddress,
     Snapshot,
 )
+from gemma_operator.backends.kubernetes.startup_ledger import PodTimes
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.probing.facts import Failure, FailureKind, ReplicaFacts
 from gemma_operator.settings import OperatorSettings
@@ -137,6 +138,12 @@ def a_replica(name="chat-0", *, intent="", **changes):
             terminated_message="",
             exit_code=None,
             restarts=0,
+            times=PodTimes(
+                made="2026-11-25T08:49:00Z",
+                scheduled="2026-11-25T08:49:10Z",
+                engine_started="2026-11-25T08:50:00Z",
+                ready="2026-11-25T08:52:30Z",
+            ),
         ),
         **changes,
     )

@@ -62,6 +62,7 @@ class Reason(_Meant):
     WRONG_MODEL = "WrongModel", "A replica serves another model than the planned one."
     NOT_PROVED = "NotProved", "A replica answers, but has not generated a token yet."
     STARTING_UP = "StartingUp", "Replicas are loading weights within their start-up budget."
+    PULLING_IMAGE = "PullingImage", "A replica has its node, and its image is being pulled."
     ROLLING_OUT = "RollingOut", "A new generation is replacing the old one."
     WEDGED = "Wedged", "Replicas accept requests and generate nothing; they are replaced one at a time."
     PROBE_FAILED = "ProbeFailed", "A replica was asked for a token and answered with an error, or not at all."

@@ -12,10 +12,18 @@ from typing import Any, Final
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import Event, StatusFields
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
-from gemma_operator.planner import prediction
+from gemma_operator.planner import correction, left, prediction
 
 _CALM: Final = frozenset(
-    {Reason.STARTING_UP, Reason.ROLLING_OUT, Reason.PROVISIONING, Reason.NOT_PROVED, Reason.NO_ENDPOINTS}
+    {
+        Reason.STARTING_UP,
+        Reason.PULLING_IMAGE,
+        Reason.DOWNLOADING,
+        Reason.ROLLING_OUT,
+        Reason.PROVISIONING,
+        Reason.NOT_PROVED,
+        Reason.NO_ENDPOINTS,
+    }
 )
 #: Members of status.plan that are settings, in words.
 _SETTINGS: Final = {
@@ -49,6 +57,10 @@ def _replanned(snapshot: Snapshot, status: StatusFields | None) -> Iterator[Even
     new = status.plan if status is not None else None
     if not old or not new:
         return
+    if setback := _setback(snapshot, old):
+        reason, why = setback
+        yield Event(type="Warning", reason=str(reason), message=f"{why}; now {_choice(new)}")
+        return
     if _choice(old) != _choice(new):
         yield _event(f"{_choice(old)} {ARROW} {_choice(new)}")
         return
@@ -59,6 +71,19 @@ def _replanned(snapshot: Snapshot, status: StatusFields | None) -> Iterator[Even
     ]
     if changed:
         yield _event(f"{_choice(new)}: {', '.join(changed)}")
+
+
+def _setback(snapshot: Snapshot, old: Mapping[str, Any]) -> tuple[Reason, str] | None:
+    """Why a plan of the same inputs was left: its pool brought no node, or its engine refused to start."""
+    plan, pool = snapshot.current_plan, old.get("pool") or {}
+    if plan is None or plan.inputs_hash != old.get("inputsHash"):
+        return None
+    if plan.correction_mib != old.get("correctionMiB", 0):
+        return Reason.REPLANNED, correction.words(plan.correction_mib)
+    last = plan.left[-1:]
+    if last and (last[0].pool.name, last[0].pool.shape) == (pool.get("name"), pool.get("shape")):
+        return Reason.CAPACITY_TIMEOUT, left.words(last[0])
+    return None
 
 
 def _event(message: str) -> Event:

@@ -14,13 +14,13 @@ from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.api.parse import not_implemented_fields
 from gemma_operator.backends.decision import Ask, Decision, ObjectRef, StatusFields
-from gemma_operator.backends.kubernetes import claims, speech
+from gemma_operator.backends.kubernetes import claims, setbacks, speech
 from gemma_operator.backends.kubernetes import policies as kubernetes
 from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
 from gemma_operator.backends.kubernetes.view import owner_of, view
 from gemma_operator.controller import events
 from gemma_operator.engines.base import Engine
-from gemma_operator.planner import alternatives
+from gemma_operator.planner import alternatives, correction
 from gemma_operator.planner.plan import to_status
 from gemma_operator.probing.facts import Verdict, counts_as_proved, verdict
 
@@ -121,15 +121,14 @@ def claim_unusable(snapshot: Snapshot, now: datetime) -> Decision | None:
 
 def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
     """Plan first: everything below needs one. Asks placement, or says why there is none; what runs goes on."""
-    wanted_anew = snapshot.newly_requested("replan") or not snapshot.plan_possible or snapshot.resumes
-    if snapshot.current_plan is not None and not wanted_anew:
+    if snapshot.current_plan is not None and not _wanted_anew(snapshot):
         return None
     answer = snapshot.answer
     if answer is None:
         return Decision(policy="unplaced", ask=Ask.PLACE)
     if answer.plan is not None or snapshot.keeps_its_plan:
         return None
-    not_planned = _not_planned(answer)
+    not_planned = _not_planned(_after_a_plan(snapshot, answer))
     verdict = conditions.reconciling if answer.waiting else conditions.stalled
     return Decision(
         policy="unplaced",
@@ -164,7 +163,46 @@ def decide(snapshot: Snapshot, *, now: datetime, engine: Engine) -> Decision:
         assert plan is not None, "unplaced lets nothing through without a plan"
         decision = kubernetes.decide(view(snapshot, plan, engine=engine), now=now)
     stamped = conditions.stamp(decision.conditions, generation=snapshot.generation)
-    return replace(decision, conditions=stamped, events=events.of(snapshot, stamped, decision.status))
+    return replace(
+        decision,
+        conditions=stamped,
+        events=events.of(snapshot, stamped, decision.status),
+        look_again_after_seconds=_soonest(
+            decision.look_again_after_seconds, setbacks.waits_seconds(snapshot, now=now)
+        ),
+    )
+
+
+def _soonest(*seconds: float | None) -> float | None:
+    """The first moment that is still to come: what is over brings no further look by itself."""
+    return min((each for each in seconds if each is not None and each > 0), default=None)
+
+
+def _wanted_anew(snapshot: Snapshot) -> bool:
+    """There is a plan for these inputs, and it has to be made again."""
+    return (
+        snapshot.newly_requested("replan")
+        or not snapshot.plan_possible
+        or snapshot.resumes
+        or snapshot.wait_over
+        or snapshot.refusal is not None
+    )
+
+
+def _after_a_plan(snapshot: Snapshot, answer: Placement) -> Placement:
+    """The answer, where it leaves a plan of the same inputs without a successor: that is told first."""
+    plan, refusal = snapshot.plan, snapshot.refusal
+    if plan is None or plan.inputs_hash != snapshot.inputs_hash or answer.waiting:
+        return answer
+    if refusal is not None:
+        short = correction.words(correction.correction_mib(plan, refusal))
+        return replace(answer, reason=refusal.reason, message=f"{short}: {answer.message}")
+    if snapshot.plan_possible:
+        return answer
+    gone = f"pool {plan.pool.source.value}/{plan.pool.name} of the plan is gone"
+    return replace(
+        answer, reason=Reason.PLAN_IMPOSSIBLE, message=f"{gone}, and no other will do: {answer.message}"
+    )
 
 
 def _not_planned(answer: Placement) -> Condition:

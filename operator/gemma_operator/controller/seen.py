@@ -25,6 +25,8 @@ def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
             model_name=replica.model_name,
             token_request=engine.token_request(model_name=replica.model_name),
             pod_ready=replica.ready,
+            # whether it is guarded or not: during a rollout some are and some are not
+            headers=(("Authorization", f"Bearer {snapshot.probe_key}"),) if snapshot.probe_key else (),
         )
         for replica in snapshot.replicas
         if replica.ip and replica.phase == "Running" and not replica.terminating
@@ -53,6 +55,10 @@ def view_of(snapshot: Snapshot, decision: Decision, engine: Engine) -> Deploymen
         replicas=states(counted),
         pod_uids=frozenset(replica.uid for replica in snapshot.replicas),
         predicted_kv_tokens=plan.kv_tokens if plan else None,
+        startup_seconds={
+            said["phase"]: said["seconds"]
+            for said in (decision.status.startup if decision.status else snapshot.status.get("startup", ()))
+        },
         cost_per_hour=(
             (plan.hourly_cost.currency, float(plan.hourly_cost.amount) * wanted)
             if plan is not None and plan.hourly_cost is not None

@@ -19,7 +19,6 @@ def test_the_list_is_closed():
     assert set(NOT_IMPLEMENTED) == {
         "model.source",
         "model.adapters",
-        "placement.capacityTimeoutSeconds",
         "weights.cache",
         "access",
         "vertex",
@@ -33,7 +32,6 @@ def test_the_list_is_closed():
     [
         ({"model": {"source": SOURCE}}, "model.source"),
         ({"model": {"adapters": [{"name": "sql", "source": SOURCE}]}}, "model.adapters"),
-        ({"placement": {"capacityTimeoutSeconds": 60}}, "placement.capacityTimeoutSeconds"),
         ({"weights": {"cache": {"type": "Node"}}}, "weights.cache"),
         ({"access": {"allowedNamespaces": ["team-a"]}}, "access"),
         ({"vertex": VERTEX, "placement": {"backends": ["Kubernetes", "Vertex"]}}, "vertex"),
@@ -55,7 +53,7 @@ def test_a_field_without_a_part_is_named(spec: dict[str, Any], field: str):
         {"model": {"tuning": "Base"}},
         {"serving": {"engine": {"version": "0.32"}}},
         {"serving": {"engine": {"version": "0.20.2", "name": "VLLM"}}},
-        {"placement": {"capacityTimeoutSeconds": 0, "backends": ["Kubernetes"]}},
+        {"placement": {"capacityTimeoutSeconds": 60, "backends": ["Kubernetes"]}},
         {"weights": {"cache": {"type": "None"}}},
         {"access": {}},
         {"rollout": {"strategy": "Auto"}},

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.kubernetes.failures import Trouble
 from gemma_operator.backends.kubernetes.snapshot import Child, Replica, Snapshot
 from gemma_operator.hardware.pods import OVER
 from gemma_operator.planner.correction import Refusal
+from gemma_operator.planner.values import Plan
 
 #: vllm/v1/core/kv_cache_utils.py, `_check_enough_kv_cache_memory`; "models's" up to 0.21.0, "model's" from 0.22.0.
 _KV_REFUSAL: Final = re.compile(
@@ -85,6 +88,18 @@ def read(words: str) -> Refusal | None:
         short = _mib(found["tried"]) - _mib(found["free"])
         return Refusal(Reason.OUT_OF_MEMORY, short_mib=max(1, round(short)))
     return None
+
+
+def told(found: Trouble, snapshot: Snapshot, plan: Plan) -> Trouble:
+    """The trouble, with what was tried against it: nothing else has room, or the second plan is refused too."""
+    if found.reason is Reason.UNSCHEDULABLE and snapshot.wait_over:
+        after = f"placement.capacityTimeoutSeconds is over, and no other candidate has room; {found.message}"
+        return replace(found, message=after)
+    refused = found.final and found.reason in (Reason.KV_CACHE_TOO_SMALL, Reason.OUT_OF_MEMORY)
+    if refused and plan.correction_mib and not once_available(snapshot):
+        again = f"planned again with {plan.correction_mib} MiB a GPU more, and refused again: {found.message}"
+        return replace(found, message=again)
+    return found
 
 
 def was_available(deployment: Child) -> bool:

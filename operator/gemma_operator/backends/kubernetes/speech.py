@@ -8,18 +8,19 @@ written after them, and not at all where one of them fails. `Ready` is about the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import StatusFields
+from gemma_operator.backends.kubernetes import setbacks, startup_ledger
 from gemma_operator.backends.kubernetes.failures import Trouble, not_made, refused, trouble
 from gemma_operator.backends.kubernetes.health import is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
-from gemma_operator.planner import alternatives, prediction
+from gemma_operator.planner import alternatives, prediction, remarks
 from gemma_operator.planner.plan import to_status
 from gemma_operator.probing.facts import counts_as_proved
 
@@ -61,6 +62,11 @@ def _at_work(view: View, ready: Condition) -> tuple[Reason, str]:
 
 
 def _trouble(view: View) -> Trouble | None:
+    found = _found(view)
+    return found and setbacks.told(found, view.snapshot, view.plan)
+
+
+def _found(view: View) -> Trouble | None:
     counted = view.health
     proved = {replica.uid for replica in counted.proved}
     unproved = [replica for replica in counted.current if replica.uid not in proved]
@@ -118,7 +124,16 @@ def _not_proved(view: View, found: Trouble | None) -> Condition:
         )
     if any(replica.ready for replica in view.health.current):
         return conditions.not_ready(*_unseen(view))
-    return conditions.not_ready(Reason.STARTING_UP, _progress(view))
+    return conditions.not_ready(*_starting(view))
+
+
+def _starting(view: View) -> tuple[Reason, str]:
+    """The phase of the replica that is furthest behind."""
+    if view.health.outdated:
+        return Reason.STARTING_UP, _progress(view)
+    unready = [replica.times for replica in view.health.current if not replica.ready]
+    reason, words = startup_ledger.said_of(startup_ledger.furthest_behind(unready))
+    return reason, f"{_progress(view)}: {words}"
 
 
 def _unseen(view: View) -> tuple[Reason, str]:
@@ -132,19 +147,20 @@ def _progress(view: View) -> str:
     if view.health.outdated:
         return f"{len(view.health.proved)} of {view.wanted} replicas of this generation are proved"
     return (
-        f"{view.plan.variant} {view.plan.precision} is starting on {view.plan.pool.source.value}/"
-        f"{view.plan.pool.name}; a replica may take {view.startup_budget_seconds} seconds"
+        f"{view.plan.variant} {view.plan.precision} of generation {view.snapshot.generation} is starting on "
+        f"{view.plan.pool.source.value}/{view.plan.pool.name}, a replica may take {view.startup_budget_seconds} seconds"
     )
 
 
 def _planned(view: View) -> Condition:
     plan = view.plan
     devices = "GPU" if plan.accelerators_per_replica == 1 else "GPUs"
-    apart = prediction.off(plan, _measured(view))
-    return conditions.planned(
+    said = (
         f"{plan.variant} {plan.precision} on {plan.accelerators_per_replica} {plan.accelerator} {devices} a replica, "
-        f"pool {plan.pool.source.value}/{plan.pool.name}{f'; {apart}' if apart else ''}"
+        f"pool {plan.pool.source.value}/{plan.pool.name}"
     )
+    more = (remarks.of(plan), prediction.off(plan, _measured(view)))
+    return conditions.planned("; ".join(filter(None, (said, *more))))
 
 
 def _provisioned(view: View, found: Trouble | None) -> Condition:
@@ -175,6 +191,7 @@ def status(view: View) -> StatusFields:
         alternatives=_alternatives(view),
         endpoint={"url": view.url, "model": view.model_name, "api": "OpenAI"},
         measured=_measured(view),
+        startup=_startup(view),
         last_handled_replan_at=_handled(view.snapshot, "replan"),
         last_handled_refresh_at=_handled(view.snapshot, "refresh"),
     )
@@ -221,6 +238,30 @@ def _measured(view: View) -> Mapping[str, int] | None:
     if not tokens:
         return view.snapshot.status.get("measured")
     return {"kvCacheTokens": min(tokens), "predictedKvCacheTokens": view.plan.kv_tokens}
+
+
+def _startup(view: View) -> Sequence[Mapping[str, Any]]:
+    """The slowest replica of the first proof: written once for a generation and a plan, and kept until the next."""
+    snapshot = view.snapshot
+    said: Sequence[Mapping[str, Any]] = snapshot.status.get("startup", ())
+    if said and snapshot.status.get("observedGeneration") == snapshot.generation and not _newly_planned(view):
+        return said
+    if view.health.missing or not view.health.proved:
+        return ()
+    slowest = max(view.health.proved, key=lambda each: (startup_ledger.took_seconds(each.times), each.name))
+    facts = snapshot.facts.get(slowest.uid)
+    found = startup_ledger.phases(
+        slowest.times,
+        weights=snapshot.weights_times,
+        restarts=slowest.restarts,
+        first_token_seconds=facts.probe_seconds if facts else None,
+    )
+    return startup_ledger.to_status(found)
+
+
+def _newly_planned(view: View) -> bool:
+    said: Mapping[str, Any] = view.snapshot.status.get("plan") or {}
+    return said.get("plannedAt") != view.plan.planned_at
 
 
 def _handled(snapshot: Snapshot, what: str) -> str | None:

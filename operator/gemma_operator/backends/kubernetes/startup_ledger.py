@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from gemma_operator.api.conditions import Reason
+
 Json = Mapping[str, Any]
 
 CAPACITY: Final = "capacity"
@@ -23,6 +25,14 @@ DOWNLOAD: Final = "download"
 RETRIES: Final = "retries"
 LOAD: Final = "load"
 FIRST_TOKEN: Final = "firstToken"  # noqa: S105 - no password
+#: What a replica waits for in each phase that can be seen while it lasts; "": it is not there yet.
+_SAID: Final = {
+    "": (Reason.PROVISIONING, "its pods are being made"),
+    CAPACITY: (Reason.PROVISIONING, "a pod waits for its node"),
+    IMAGE: (Reason.PULLING_IMAGE, "a pod waits for its image"),
+    DOWNLOAD: (Reason.DOWNLOADING, "a pod waits for its weights"),
+    LOAD: (Reason.STARTING_UP, "the engine loads, compiles and generates its first token"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class PodTimes:
     #: Its init containers: from the first one's start until the last one's end.
     fetch_started: str = ""
     fetch_finished: str = ""
-    #: The engine's container, as it runs now.
+    #: The engine's container: as it runs now, else as it ran last.
     engine_started: str = ""
     #: The start-up probe had its token, and the engine answers.
     ready: str = ""
@@ -59,7 +69,7 @@ def pod_times(pod: Json, *, engine: Json) -> PodTimes:
         scheduled=_since(status, "PodScheduled"),
         fetch_started=min(filter(None, (state.get("startedAt", "") for state in inits)), default=""),
         fetch_finished=max(ended, default="") if all(ended) else "",
-        engine_started=(engine.get("state", {}).get("running") or {}).get("startedAt") or "",
+        engine_started=_engine_started(engine),
         ready=_since(status, "Ready"),
     )
 
@@ -105,6 +115,11 @@ def furthest_behind(replicas: Iterable[PodTimes]) -> str:
     return next((phase for phase in (CAPACITY, IMAGE, DOWNLOAD, LOAD) if phase in found), "")
 
 
+def said_of(phase: str) -> tuple[Reason, str]:
+    """The reason and the words of a start that is in this phase."""
+    return _SAID[phase]
+
+
 def to_status(found: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
     """status.startup."""
     return [{"phase": phase, "seconds": seconds} for phase, seconds in found]
@@ -115,6 +130,12 @@ def _since(status: Json, kind: str) -> str:
         if (condition.get("type"), condition.get("status")) == (kind, "True"):
             return condition.get("lastTransitionTime") or ""
     return ""
+
+
+def _engine_started(engine: Json) -> str:
+    state, last = engine.get("state", {}), engine.get("lastState", {})
+    found = (state.get("running"), state.get("terminated"), last.get("terminated"))
+    return next((each["startedAt"] for each in found if each and each.get("startedAt")), "")
 
 
 def _state_of(status: Json) -> Json:
