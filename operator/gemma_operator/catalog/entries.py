@@ -20,7 +20,9 @@ from gemma_operator.catalog.records import (
     DrafterEvidence,
     Engine,
     EngineVersionRules,
+    Experts,
     HostDemand,
+    Linears,
     MachineType,
     ModelRunner,
     OverheadModel,
@@ -46,7 +48,28 @@ def variant(name: str, entry: Entry) -> Variant:
         rope_dims=entry.integer("ropeDims"),
         forward_gib_per_1024_tokens=entry.number_map("forwardGibPer1024Tokens"),
         drafter=_inner(entry.entry("drafter"), _drafter) if entry.has("drafter") else None,
+        linears=_inner(entry.entry("linears"), _linears) if entry.has("linears") else None,
     )
+
+
+def _linears(entry: Entry) -> Linears:
+    only = entry.integer_map("queriesOnly") if entry.has("queriesOnly") else {}
+    return Linears(
+        hidden=entry.integer("hidden"),
+        feed_forward=tuple(_inner(each, _feed_forward) for each in entry.entries("feedForward")),
+        queries_only_sliding=only.get("sliding", 0),
+        queries_only_full=only.get("full", 0),
+        per_layer_input=entry.integer("perLayerInput", 0),
+        experts=_inner(entry.entry("experts"), _experts) if entry.has("experts") else None,
+    )
+
+
+def _feed_forward(entry: Entry) -> tuple[int, int]:
+    return entry.integer("layers"), entry.integer("width")
+
+
+def _experts(entry: Entry) -> Experts:
+    return Experts(layers=entry.integer("layers"), count=entry.integer("count"), width=entry.integer("width"))
 
 
 def _drafter(entry: Entry) -> Drafter:
@@ -143,6 +166,7 @@ def engine(name: str, entry: Entry) -> Engine:
         block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
         items_per_prompt=entry.integer("itemsPerPrompt"),
         replica=_inner(entry.entry("replica"), _host_demand),
+        adapter_rank=entry.integer("adapterRank"),
     )
 
 

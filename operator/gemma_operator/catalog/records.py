@@ -25,6 +25,30 @@ class AttentionLayers:
 
 
 @dataclass(frozen=True, slots=True)
+class Experts:
+    """Layers of many small feed-forwards, of which a router picks some for each token."""
+
+    layers: int
+    count: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linears:
+    """Widths of the linear layers of a variant's language model."""
+
+    hidden: int
+    #: (layers, width) of the dense feed-forwards.
+    feed_forward: tuple[tuple[int, int], ...]
+    #: Layers that read another layer's KV cache and have no keys and values of their own.
+    queries_only_sliding: int = 0
+    queries_only_full: int = 0
+    #: Width of the per-layer embedding; 0 where there is none.
+    per_layer_input: int = 0
+    experts: Experts | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DrafterEvidence:
     """Start-ups that showed what the engine takes for a drafter, from one version on and before another."""
 
@@ -72,6 +96,8 @@ class Variant:
     #: GiB of activations in a forward pass of 1024 tokens: `default`, and by precision where kernels differ.
     forward_gib_per_1024_tokens: Mapping[str, float]
     drafter: Drafter | None = None
+    #: None: not told, so adapters cannot be reckoned.
+    linears: Linears | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +246,8 @@ class Engine:
     #: Items of a served modality in one prompt.
     items_per_prompt: int
     replica: HostDemand
+    #: The highest rank of an adapter that buffers are kept for.
+    adapter_rank: int
 
 
 @dataclass(frozen=True, slots=True)

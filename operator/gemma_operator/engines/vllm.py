@@ -16,7 +16,7 @@ from gemma_operator.engines import command_line
 from gemma_operator.engines.base import ExtraArguments, MetricNames, Serving, TokenRequest
 from gemma_operator.engines.startup_probe import generated_tokens
 from gemma_operator.engines.vllm_flags import flags_of
-from gemma_operator.planner.values import Drafting, KvPrecision, Plan, Settings
+from gemma_operator.planner.values import Adapters, Drafting, KvPrecision, Plan, Settings
 
 PORT: Final = 8000
 MODALITIES: Final = ("image", "video", "audio")
@@ -131,6 +131,9 @@ class Vllm:
             async_scheduling=switched_on("async-scheduling"),
             enforce_eager=switched_on("enforce-eager"),
             drafting=_drafting(value("speculative-config")),
+            adapters=Adapters(count=int(value("max-loras")), rank=int(value("max-lora-rank")))
+            if switched_on("enable-lora")
+            else None,
         )
 
     def extra_arguments(self, extra_args: Sequence[str], *, version: str = DEFAULT_VERSION) -> ExtraArguments:
@@ -182,6 +185,10 @@ def _capacity_flags(settings: Settings) -> Iterator[str]:
     if settings.drafting:
         drafter = {"model": settings.drafting.repo, "num_speculative_tokens": settings.drafting.tokens}
         yield from ("--speculative-config", _compact(drafter))
+    if settings.adapters:
+        yield "--enable-lora"
+        yield from ("--max-loras", str(settings.adapters.count))
+        yield from ("--max-lora-rank", str(settings.adapters.rank))
 
 
 def _drafting(speculative_config: str) -> Drafting | None:

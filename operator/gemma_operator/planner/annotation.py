@@ -15,6 +15,7 @@ from typing import Any
 from gemma_operator.catalog.records import Price
 from gemma_operator.hardware.records import PoolId, PoolSource, Toleration
 from gemma_operator.planner.values import (
+    Adapters,
     Drafting,
     KvPrecision,
     LeftPool,
@@ -103,6 +104,7 @@ def _settings_document(settings: Settings) -> dict[str, Any]:
         "asyncScheduling": settings.async_scheduling,
         "enforceEager": settings.enforce_eager,
         **({"drafting": [settings.drafting.repo, settings.drafting.tokens]} if settings.drafting else {}),
+        **({"adapters": [settings.adapters.count, settings.adapters.rank]} if settings.adapters else {}),
     }
 
 
@@ -167,4 +169,5 @@ def _settings(document: Mapping[str, Any]) -> Settings:
         async_scheduling=document["asyncScheduling"],
         enforce_eager=document["enforceEager"],
         drafting=Drafting(*document["drafting"]) if "drafting" in document else None,
+        adapters=Adapters(*document["adapters"]) if "adapters" in document else None,
     )

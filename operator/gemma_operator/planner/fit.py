@@ -17,9 +17,10 @@ from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint
 from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner import memory, weights
 from gemma_operator.planner.drafters import Drafters
-from gemma_operator.planner.needs import ACCOUNTED, UTILIZATION, Needs, Overheads, Row
+from gemma_operator.planner.needs import ACCOUNTED, UTILIZATION, Card, Needs, Row
 from gemma_operator.planner.shapes import seen_of
 from gemma_operator.planner.values import (
+    Adapters,
     Candidate,
     Code,
     Fit,
@@ -30,7 +31,7 @@ from gemma_operator.planner.values import (
     Request,
     Settings,
 )
-from gemma_operator.planner.vllm import kv_cache, overhead, versions
+from gemma_operator.planner.vllm import adapters, kv_cache, overhead, versions
 
 MIB: Final = 1024**2
 TEXT_ONLY: Final = frozenset({"text"})
@@ -52,25 +53,6 @@ class _Found:
 class _Refused:
     code: Code
     details: Mapping[str, int | str]
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What a candidate meets: the device, what its weights leave, and the engine's defaults there."""
-
-    device: memory.Device
-    weights_bytes: int
-    tier: BatchTier
-    overheads: Overheads
-
-    @property
-    def room_bytes(self) -> int:
-        """Usable less weights."""
-        return self.device.usable_bytes - self.weights_bytes
-
-    def least_overhead_bytes(self, row: Row) -> int:
-        """With the fewest sequences that are tried."""
-        return self.overheads[row.batched_tokens][-1][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +78,9 @@ class Fitting:
         self.band_bytes = overhead.band_bytes(self._engine.overhead)
         self.needs = Needs(request, catalog)
         self._drafters = Drafters(request, catalog, self.needs)
+        self._adapters = (
+            Adapters(count=request.adapters, rank=self._engine.adapter_rank) if request.adapters else None
+        )
         self._verdicts: dict[tuple[object, ...], _Found | _Refused] = {}
         self._devices: dict[tuple[object, ...], tuple[memory.Device, BatchTier] | None] = {}
         self._weights: dict[tuple[str, int], int] = {}
@@ -199,8 +184,16 @@ class Fitting:
                 checkpoint,
                 tensor_parallel=candidate.tensor_parallel,
                 text_only=self._request.modalities <= TEXT_ONLY,
-            )
+            ) + self.adapter_bytes(candidate)
         return found
+
+    def adapter_bytes(self, candidate: Candidate) -> int:
+        """Buffers that the engine keeps for adapters; they are allocated while it loads."""
+        if self._adapters is None:
+            return 0
+        return adapters.buffer_bytes(
+            candidate.variant, self._adapters, tensor_parallel=candidate.tensor_parallel
+        )
 
     def _found(self, candidate: Candidate, shape: PoolShape, card: Card, step: _Step) -> _Found:
         row = step.row
@@ -219,6 +212,7 @@ class Fitting:
                 modality_limits=self._limits(candidate),
                 async_scheduling=True,
                 enforce_eager=self.needs.eager,
+                adapters=self._adapters,
             ),
             memory=Memory(
                 weights_bytes=card.weights_bytes,
@@ -268,6 +262,8 @@ class Fitting:
             said.append(f"the memory rules of {request.engine} {request.engine_version} were not compared")
         if shape.sharing is Sharing.MPS:
             said.append("what an engine sees of a GPU shared by MPS")
+        if self._adapters is not None:
+            said.append("what CUDA graphs take with adapters")
         said.extend(f"--{name}" for name, _ in request.engine_overrides if name not in ACCOUNTED)
         return tuple(said)
 

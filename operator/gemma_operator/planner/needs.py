@@ -12,7 +12,7 @@ from typing import Final
 
 from gemma_operator.catalog.records import BatchTier, Catalog
 from gemma_operator.hardware.records import PoolShape
-from gemma_operator.planner import steps
+from gemma_operator.planner import memory, steps
 from gemma_operator.planner.compatibility import Compatibility
 from gemma_operator.planner.values import Candidate, Fit, KvPrecision, Request
 from gemma_operator.planner.vllm import kv_cache, overhead, versions
@@ -56,6 +56,25 @@ class Row:
     batched_tokens: int
     layout: kv_cache.Layout
     kv_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a candidate meets: the device, what its weights leave, and the engine's defaults there."""
+
+    device: memory.Device
+    weights_bytes: int
+    tier: BatchTier
+    overheads: Overheads
+
+    @property
+    def room_bytes(self) -> int:
+        """Usable less weights."""
+        return self.device.usable_bytes - self.weights_bytes
+
+    def least_overhead_bytes(self, row: Row) -> int:
+        """With the fewest sequences that are tried."""
+        return self.overheads[row.batched_tokens][-1][1]
 
 
 class Needs:

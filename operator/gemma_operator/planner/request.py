@@ -30,7 +30,7 @@ AUTO_ENGINE: Final = "VLLM"
 #: Lists in which the order says nothing: they are sorted, so that writing them otherwise re-plans nothing.
 _SETS: Final = frozenset({"pools", "accelerators", "node_selector", "tolerations", "engine_overrides"})
 #: Fields that came after plans had been made: left out while they say what they said before they came.
-_LATER: Final = frozenset({"features", "named_features"})
+_LATER: Final = frozenset({"features", "named_features", "adapters"})
 
 
 def from_spec(
@@ -77,6 +77,7 @@ def from_spec(
         engine_image=serving.engine.image,
         features=_features(spec),
         named_features=_named_features(spec),
+        adapters=len(spec.model.adapters),
     )
 
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from gemma_operator.catalog.records import AttentionLayers, Catalog
 from gemma_operator.planner import weights
-from gemma_operator.planner.fit import TEXT_ONLY, Card, Fitting
-from gemma_operator.planner.needs import Row
+from gemma_operator.planner.fit import TEXT_ONLY, Fitting
+from gemma_operator.planner.needs import Card, Row
 from gemma_operator.planner.values import Candidate, Fit, Request
 from gemma_operator.planner.vllm import overhead
 from gemma_operator.planner.words import number
@@ -118,7 +118,7 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
     )
     lines = (
         *_device_lines(candidate, card),
-        *_weights_lines(found, card, request),
+        *_weights_lines(found, card, request, buffers=fitting.adapter_bytes(candidate)),
         *_overhead_lines(found, terms),
         *_kv_lines(found),
         *_verdict_lines(found),
@@ -154,7 +154,7 @@ def _device_lines(candidate: Candidate, card: Card) -> Iterator[Line]:
     yield Line("card", "usable", device.usable_bytes, how)
 
 
-def _weights_lines(found: Sum, card: Card, request: Request) -> Iterator[Line]:
+def _weights_lines(found: Sum, card: Card, request: Request, *, buffers: int) -> Iterator[Line]:
     candidate = found.candidate
     checkpoint = candidate.checkpoint
     assert checkpoint is not None
@@ -168,6 +168,8 @@ def _weights_lines(found: Sum, card: Card, request: Request) -> Iterator[Line]:
             shared = f" / {term.shares} GPUs" if term.shares > 1 else ""
             how = f"{term.parameters:,} x {term.bytes_each:g} B{shared}"
             yield Line("weights", term.name, int(term.size_bytes), how)
+    if buffers:
+        yield Line("weights", "adapters", buffers, f"buffers of {request.adapters}, up to the highest rank")
     if drafter := found.weights_bytes - card.weights_bytes:
         yield Line("weights", DRAFTER, drafter, f"{candidate.variant.name}'s own, as published")
     yield Line("weights", "weights", found.weights_bytes, checkpoint.repo)

@@ -77,6 +77,8 @@ class Request:
     features: frozenset[str] = DEFAULT_FEATURES
     #: Which of them the user wrote, so that a plan need not speak of what a default brings.
     named_features: frozenset[str] = frozenset()
+    #: LoRA adapters that are served beside the model.
+    adapters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,14 @@ class Drafting:
     repo: str
     #: Proposed in one step.
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """LoRA adapters that may be used at once, and the highest rank that one may have."""
+
+    count: int
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ class Settings:
     async_scheduling: bool = True
     enforce_eager: bool = False
     drafting: Drafting | None = None
+    adapters: Adapters | None = None
 
 
 @dataclass(frozen=True, slots=True)

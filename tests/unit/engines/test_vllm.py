@@ -13,7 +13,7 @@ from gemma_operator.engines.registry import engine_named
 from gemma_operator.engines.vllm import KNOWN_FLAGS, MODALITIES, Vllm
 from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.errors import InvalidSpec
-from gemma_operator.planner.values import Drafting, KvPrecision, Settings
+from gemma_operator.planner.values import Adapters, Drafting, KvPrecision, Settings
 from plans import a_plan, some_serving, some_settings
 
 HELP = (Path(__file__).parents[2] / "data/vllm-0.32/serve-help.txt").read_text()
@@ -32,7 +32,12 @@ def value_of(flag, words):
 def emitted_flags():
     texts = arguments(
         plan=a_plan(
-            settings=some_settings(modality_limits=(("image", 0),), enforce_eager=True, drafting=DRAFTING),
+            settings=some_settings(
+                modality_limits=(("image", 0),),
+                enforce_eager=True,
+                drafting=DRAFTING,
+                adapters=Adapters(2, 64),
+            ),
             chat_template="/templates/gemma4.jinja",
         ),
         thinking="Default",
@@ -302,6 +307,7 @@ ANY_SETTINGS = st.builds(
     async_scheduling=st.booleans(),
     enforce_eager=st.booleans(),
     drafting=st.none() | st.builds(Drafting, st.sampled_from(["google/e", "b/31B"]), st.integers(1, 8)),
+    adapters=st.none() | st.builds(Adapters, st.integers(1, 16), st.sampled_from([8, 16, 64, 512])),
 )
 
 

@@ -18,7 +18,15 @@ from gemma_operator.planner.choice import choose, rank
 from gemma_operator.planner.feasible import feasible
 from gemma_operator.planner.request import inputs_hash
 from gemma_operator.planner.room import Room
-from gemma_operator.planner.values import Drafting, KvPrecision, Plan, PlannedMemory, ReplicaDemand, Settings
+from gemma_operator.planner.values import (
+    Adapters,
+    Drafting,
+    KvPrecision,
+    Plan,
+    PlannedMemory,
+    ReplicaDemand,
+    Settings,
+)
 from unit.planner.shapes import a_pool, a_request
 
 AT = "2026-11-25T09:00:00Z"
@@ -243,6 +251,7 @@ settings = st.builds(
     async_scheduling=st.booleans(),
     enforce_eager=st.booleans(),
     drafting=st.none() | st.builds(Drafting, words, sizes),
+    adapters=st.none() | st.builds(Adapters, sizes, sizes),
 )
 any_plan = st.builds(
     Plan,
