@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemma_operator.cli import sum_text, tables
+from gemma_operator.planner.alternatives import Alternative
 from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.listing import Listed
 from gemma_operator.planner.plan import money
 from gemma_operator.planner.sums import Sum
-from gemma_operator.planner.values import Alternative, Plan
+from gemma_operator.planner.values import Plan
 
 _ALL_HEADER = ("CANDIDATE", "FITS", "NEEDS GiB", "OFFERS GiB", "CODE", "MESSAGE")
 _HEADER = ("VARIANT", "PRECISION", "POOL", "GPUS", "CODE", "MESSAGE")

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.snapshot import Key, Snapshot
 from gemma_operator.planner import correction, explain, remarks
+from gemma_operator.planner.alternatives import Alternative
 from gemma_operator.planner.left import Leaving
 from gemma_operator.planner.left import words as left_words
 from gemma_operator.planner.placement import PlacedClaim
-from gemma_operator.planner.values import Alternative, Code, LeftPool, Plan, Request
+from gemma_operator.planner.values import Code, LeftPool, Plan, Request
 from gemma_operator.planner.words import shortened
 
 

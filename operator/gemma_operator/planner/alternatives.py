@@ -8,18 +8,33 @@ what fits and half to what does not, one of each kind before the second of any.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeVar
 
 from gemma_operator.planner import words
 from gemma_operator.planner.choice import Choice, Ranked
-from gemma_operator.planner.values import Alternative, Candidate, Code, Feasible, Rejection
+from gemma_operator.planner.values import Candidate, Code, Feasible, Rejection
 
 MOST: Final = 10
 #: Candidates that fit are ranked lazily; so many are enough to find ten kinds.
 LOOKED_AT: Final = 500
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """status.alternatives: what else was looked at, and why it was not taken."""
+
+    backend: str
+    variant: str
+    precision: str
+    pool: str
+    accelerator: str
+    accelerators_per_replica: int
+    code: str
+    message: str
 
 
 def alternatives(choice: Choice, feasible: Feasible) -> tuple[Alternative, ...]:

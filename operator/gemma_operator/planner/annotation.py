@@ -80,6 +80,7 @@ def _document(plan: Plan) -> dict[str, Any]:
         "inputsHash": plan.inputs_hash,
         "plannedAt": plan.planned_at,
         **({"chatTemplate": plan.chat_template} if plan.chat_template else {}),
+        **({"shape": [list(pair) for pair in plan.shape]} if plan.shape else {}),
         **(
             {"left": [[*_pool(each.pool), each.after_seconds, each.room] for each in plan.left]}
             if plan.left
@@ -150,6 +151,7 @@ def _plan(document: Mapping[str, Any]) -> Plan:
         inputs_hash=document["inputsHash"],
         planned_at=document["plannedAt"],
         chat_template=document.get("chatTemplate", ""),
+        shape=tuple((name, value) for name, value in document.get("shape", ())),
         left=tuple(
             LeftPool(PoolId(PoolSource(source), *names), seconds, room)
             for source, *names, seconds, room in document.get("left", ())

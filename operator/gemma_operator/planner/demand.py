@@ -27,12 +27,14 @@ def demand(request: Request, candidate: Candidate, catalog: Catalog) -> ReplicaD
         accelerators=gpus,
         cpu_millis=_given(request.cpu_millis, host.cpu_millis + host.cpu_millis_per_accelerator * gpus),
         memory_bytes=_given(request.memory_bytes, memory_mib * MIB),
-        ephemeral_bytes=_given(request.ephemeral_bytes, host.ephemeral_mib * MIB + _weights(candidate)),
+        ephemeral_bytes=_given(
+            request.ephemeral_bytes, host.ephemeral_mib * MIB + _weights(request, candidate)
+        ),
     )
 
 
-def _weights(candidate: Candidate) -> int:
-    if candidate.checkpoint is None:
+def _weights(request: Request, candidate: Candidate) -> int:
+    if candidate.checkpoint is None or not request.weights_in_pod:
         return 0
     return weights.disk_bytes(candidate.variant, candidate.checkpoint)
 

@@ -12,12 +12,13 @@ shapes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final
 
 from gemma_operator.catalog.records import Catalog, Checkpoint, Variant
 from gemma_operator.hardware.records import PoolShape, Sharing
+from gemma_operator.planner import own_weights
 from gemma_operator.planner import shapes as shape_rules
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.values import Candidate, Code, Feasible, Fit, Rejection, Request
@@ -108,12 +109,7 @@ def _options(request: Request, catalog: Catalog) -> tuple[list[_Option], list[Re
             rejections.append(_without_pool(variant, request.precisions[0], None, *refused))
             continue
         for precision in request.precisions:
-            found = [
-                checkpoint
-                for checkpoint in catalog.checkpoints
-                if (checkpoint.variant, checkpoint.precision, checkpoint.tuning)
-                == (name, precision, request.tuning)
-            ]
+            found = _checkpoints(request, catalog, variant=name, precision=precision)
             if not found:
                 details: dict[str, int | str] = {"tuning": request.tuning}
                 rejections.append(_without_pool(variant, precision, None, Code.NO_CHECKPOINT, details))
@@ -127,6 +123,15 @@ def _options(request: Request, catalog: Catalog) -> tuple[list[_Option], list[Re
                 else:
                     options.append(_Option(variant, precision, checkpoint))
     return options, rejections
+
+
+def _checkpoints(request: Request, catalog: Catalog, *, variant: str, precision: str) -> list[Checkpoint]:
+    published = [
+        each for each in catalog.checkpoints if (each.variant, each.precision) == (variant, precision)
+    ]
+    if request.own_weights is not None:
+        return own_weights.stand_in(request.own_weights, published, tuning=request.tuning)
+    return [checkpoint for checkpoint in published if checkpoint.tuning == request.tuning]
 
 
 def _variant_refusal(request: Request, variant: Variant) -> tuple[Code, Mapping[str, int | str]] | None:
@@ -162,7 +167,10 @@ def _verdict(candidate: Candidate, request: Request, shape: PoolShape, fitting: 
     message = fitting.incompatible(candidate, shape) or _checkpoint_refused(candidate, request, shape)
     if message is not None:
         return Rejection(candidate, Code.INCOMPATIBLE, {"message": message})
-    return fitting.fit(candidate)
+    verdict = fitting.fit(candidate)
+    if request.own_weights is not None and isinstance(verdict, Fit):
+        return replace(verdict, unverified=(*verdict.unverified, own_weights.UNVERIFIED))
+    return verdict
 
 
 def _checkpoint_refused(candidate: Candidate, request: Request, shape: PoolShape) -> str | None:

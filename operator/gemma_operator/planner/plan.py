@@ -18,6 +18,7 @@ from gemma_operator.planner import explain, weights
 from gemma_operator.planner.annotation import from_annotation, to_annotation
 from gemma_operator.planner.choice import Choice, Outcome, node_price_share
 from gemma_operator.planner.demand import demand
+from gemma_operator.planner.own_weights import told_shape
 from gemma_operator.planner.values import (
     Feasible,
     Fit,
@@ -105,6 +106,7 @@ def from_fit(
         inputs_hash=inputs_hash,
         planned_at=planned_at,
         chat_template=checkpoint.chat_template,
+        shape=told_shape(candidate.variant),
     )
 
 

@@ -15,8 +15,10 @@ from typing import Final
 
 from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.api.hardware import Toleration as TolerationSpec
+from gemma_operator.api.placement import CacheType
 from gemma_operator.hardware import quantities
 from gemma_operator.hardware.records import Toleration
+from gemma_operator.planner.own_weights import OwnWeights
 from gemma_operator.planner.values import (
     DRAFTING,
     LORA,
@@ -30,7 +32,7 @@ AUTO_ENGINE: Final = "VLLM"
 #: Lists in which the order says nothing: they are sorted, so that writing them otherwise re-plans nothing.
 _SETS: Final = frozenset({"pools", "accelerators", "node_selector", "tolerations", "engine_overrides"})
 #: Fields that came after plans had been made: left out while they say what they said before they came.
-_LATER: Final = frozenset({"features", "named_features", "adapters"})
+_LATER: Final = frozenset({"features", "named_features", "adapters", "own_weights", "weights_in_pod"})
 
 
 def from_spec(
@@ -78,6 +80,8 @@ def from_spec(
         features=_features(spec),
         named_features=_named_features(spec),
         adapters=len(spec.model.adapters),
+        own_weights=_own_weights(spec),
+        weights_in_pod=_weights_in_pod(spec),
     )
 
 
@@ -90,6 +94,24 @@ def inputs_hash(request: Request) -> str:
     }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _own_weights(spec: GemmaDeploymentSpec) -> OwnWeights | None:
+    source = spec.model.source
+    if source is None:
+        return None
+    if source.hugging_face is not None:
+        return OwnWeights(source.hugging_face.repo, source.hugging_face.revision)
+    if source.persistent_volume_claim is not None:
+        claim = source.persistent_volume_claim
+        return OwnWeights(f"{claim.claim_name}/{claim.path}".rstrip("/"), None)
+    return None
+
+
+def _weights_in_pod(spec: GemmaDeploymentSpec) -> bool:
+    source = spec.model.source
+    on_a_claim = source is not None and source.persistent_volume_claim is not None
+    return spec.weights.cache.type is CacheType.NONE and not on_a_claim
 
 
 def _features(spec: GemmaDeploymentSpec) -> frozenset[str]:
@@ -130,6 +152,8 @@ def _plain(name: str, value: object) -> object:
     """A value as JSON has it; sets and lists without an order are sorted."""
     if isinstance(value, frozenset):
         return sorted(str(item) for item in value)
+    if isinstance(value, OwnWeights):
+        return [value.repo, value.revision]
     if isinstance(value, Toleration):
         return [value.key, value.operator, value.value, value.effect]
     if isinstance(value, Enum):

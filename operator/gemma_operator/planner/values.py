@@ -14,6 +14,7 @@ from typing import Final
 
 from gemma_operator.catalog.records import Checkpoint, Price, Variant
 from gemma_operator.hardware.records import PoolId, PoolShape, Toleration
+from gemma_operator.planner.own_weights import OwnWeights
 
 #: Features of a server, as compatibility.yaml names them.
 TOOL_CALLING: Final = "tool-calling"
@@ -79,6 +80,9 @@ class Request:
     named_features: frozenset[str] = frozenset()
     #: LoRA adapters that are served beside the model.
     adapters: int = 0
+    own_weights: OwnWeights | None = None
+    #: Weights lie on the pod's own disk; False where a claim or a folder of the node holds them.
+    weights_in_pod: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +280,8 @@ class Plan:
     planned_at: str
     #: A path inside the image or the template itself; empty: the one that the checkpoint brings.
     chat_template: str = ""
+    #: What config.json must say, as `own_weights.told_shape` names it.
+    shape: tuple[tuple[str, int], ...] = ()
     #: Pools that were left before this one was planned.
     left: tuple[LeftPool, ...] = ()
 
@@ -283,17 +289,3 @@ class Plan:
     def accelerators_per_replica(self) -> int:
         """GPUs of one replica."""
         return self.demand.accelerators
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """status.alternatives: what else was looked at, and why it was not taken."""
-
-    backend: str
-    variant: str
-    precision: str
-    pool: str
-    accelerator: str
-    accelerators_per_replica: int
-    code: str
-    message: str

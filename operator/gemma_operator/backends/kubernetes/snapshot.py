@@ -17,8 +17,10 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.claims import ClaimRecord, claims_of, one_node
 from gemma_operator.backends.kubernetes.startup_ledger import PodTimes, WeightsTimes
 from gemma_operator.hardware.admissions import REFUSED
+from gemma_operator.planner.alternatives import Alternative
 from gemma_operator.planner.correction import Refusal
-from gemma_operator.planner.values import Alternative, Plan
+from gemma_operator.planner.spare import Spare
+from gemma_operator.planner.values import Plan
 from gemma_operator.probing.facts import ReplicaFacts
 from gemma_operator.settings import OperatorSettings
 
@@ -174,6 +176,10 @@ class Snapshot:
     weights_times: WeightsTimes | None = None
     #: Uids of live GemmaDeployments in the namespace, to tell a dying owner from a living one.
     living_uids: frozenset[str] = frozenset()
+    #: What the operator shows to a guarded endpoint; never shown to anybody else.
+    probe_key: str = field(default="", repr=False)
+    #: Room for one replica more; looked at only when a rollout is about to begin, so that it moves nothing at rest.
+    spare: Spare | None = None
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: The PersistentVolumeClaims that the spec names and that exist, by name.
