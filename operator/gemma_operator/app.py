@@ -29,6 +29,7 @@ from gemma_operator.catalog.loader import load
 from gemma_operator.controller import pool_status, schema, startup
 from gemma_operator.controller.fleet import Fleet
 from gemma_operator.controller.inputs import InputsOf
+from gemma_operator.controller.keyring import Keyring
 from gemma_operator.controller.observe import Sources
 from gemma_operator.controller.placed import placed
 from gemma_operator.controller.placement import Placed, PlacementDesk
@@ -74,9 +75,10 @@ class Operator:
         # talking
         self.metrics = Metrics()
         self._holder = SessionHolder(source)
-        # two clients: the Lease is written past the fence that depends on it
+        # two clients: the Lease is written past the fence that depends on it, and the seed before there is one
         self._unfenced = Client(self._holder, on_request=self.metrics.request)
-        self._election = self._elector() if leader_election else self._alone()
+        self._keyring = Keyring(self._unfenced, namespace=settings.namespace)
+        self._election = self._elector()
         self._client = Client(self._holder, on_request=self.metrics.request, fence=self._election.fence)
 
         # knowing
@@ -184,6 +186,7 @@ class Operator:
         logger.info("gemma-operator %s as %s", __version__, self._identity)
         try:
             await startup.check(self._client, lease=self._lease)
+            await self._keyring.load()
             served = await startup.served_crd(self._client)
             if served is not None:
                 self._schema_gaps = schema.gaps(served, crd.gemma_deployment_crd())
@@ -199,8 +202,10 @@ class Operator:
         finally:
             await self._holder.close()
 
-    def _elector(self) -> Elector:
+    def _elector(self) -> Elector | AlwaysLeader:
         settings = self._settings
+        if self._lease is None:
+            return AlwaysLeader(on_started=self._on_started, on_stopped=self._on_stopped)
         return Elector(
             self._unfenced,
             LeaseSettings(
@@ -214,9 +219,6 @@ class Operator:
             on_started=self._on_started,
             on_stopped=self._on_stopped,
         )
-
-    def _alone(self) -> AlwaysLeader:
-        return AlwaysLeader(on_started=self._on_started, on_stopped=self._on_stopped)
 
     def _on_started(self) -> None:
         self.metrics.leader(True)
@@ -259,11 +261,9 @@ class Operator:
 
     def _writer(self) -> Writer:
         answers = {kind: cache.put_answer for kind, cache in self.caches.children.items()}
-        ours = {
-            GEMMA_DEPLOYMENTS.kind: self.watch.deployments.put_answer,
-            ACCELERATOR_POOLS.kind: self.watch.pools.put_answer,
-        }
-        return Writer(self._client, answers={**answers, **ours})
+        answers[GEMMA_DEPLOYMENTS.kind] = self.watch.deployments.put_answer
+        answers[ACCELERATOR_POOLS.kind] = self.watch.pools.put_answer
+        return Writer(self._client, answers=answers)
 
     def _sources(self) -> Sources:
         return Sources(
@@ -275,6 +275,7 @@ class Operator:
             pool_known=self._fleet.knows,
             answers=self._act.answers,
             living_uids=self._living_uids,
+            probe_key=self._keyring.key_of,
             pool_trouble=self._fleet.trouble_of,
             refusing_nodes=lambda plan: self._quarantine.nodes_of(plan.pool.resource_name),
             schema_gaps=lambda _obj: self._schema_gaps,

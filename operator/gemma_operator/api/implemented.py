@@ -6,7 +6,6 @@ A default never stands here, whether written out or left away; an entry goes whe
 from collections.abc import Callable
 from typing import Final
 
-from gemma_operator.api.access import AccessSpec
 from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.api.placement import CacheType
 from gemma_operator.api.scaling import RolloutSpec
@@ -15,7 +14,7 @@ NOT_IMPLEMENTED: Final[dict[str, Callable[[GemmaDeploymentSpec], bool]]] = {
     "model.source": lambda spec: spec.model.source is not None,
     "model.adapters": lambda spec: bool(spec.model.adapters),
     "weights.cache": lambda spec: spec.weights.cache.type is not CacheType.NONE,
-    "access": lambda spec: spec.access is not None and spec.access != AccessSpec(),
+    "access.gateway": lambda spec: spec.access is not None and spec.access.gateway is not None,
     "vertex": lambda spec: spec.vertex is not None or spec.on_vertex,
     "autoscaling": lambda spec: spec.autoscaling is not None,
     "rollout": lambda spec: spec.rollout != RolloutSpec(),

@@ -54,6 +54,8 @@ INPUTS_HASH: Final = f"{PREFIX}inputs-hash"
 RENDERER_VERSION: Final = f"{PREFIX}renderer-version"
 PLAN: Final = f"{PREFIX}plan"
 AVOIDED_NODES: Final = f"{PREFIX}avoided-nodes"  # names, comma between: what the pods of this plan keep off
+ROLLOUT: Final = f"{PREFIX}rollout"  # how its pods follow one another, and what decided: `Surge/Room`
+WEDGED_REPLACED_AT: Final = f"{PREFIX}wedged-replaced-at"  # when a wedged pod was deleted last
 APPLIED_HASH: Final = f"{PREFIX}applied-hash"
 MODEL_NAME: Final = (
     f"{PREFIX}model-name"  # on pods: what this one is asked for, whatever the spec says by now
@@ -64,6 +66,8 @@ WEIGHTS_KEY: Final = (
 WEIGHTS_ATTEMPT: Final = (
     f"{PREFIX}weights-attempt"  # on the Job: what it was asked by; another one retries a failed one
 )
+ACCESS_GUARD: Final = f"{PREFIX}access-guard"  # on pods: the program that asks for a key
+ACCESS_PROBE: Final = f"{PREFIX}access-probe"  # on pods: SHA-256 of the key that the operator shows
 INTENT: Final = f"{PREFIX}intent"  # on pods: hash of the template that they were made from
 
 _CHILD_NAME_MAX_LENGTH = 63

@@ -55,6 +55,7 @@ NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "Netwo
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 JOBS = Resource("batch", "v1", "jobs", "Job")
+SECRETS = Resource("", "v1", "secrets", "Secret")
 PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
@@ -101,6 +102,7 @@ BY_KIND: dict[str, Resource] = {
         EVENTS,
         ENDPOINT_SLICES,
         PERSISTENT_VOLUME_CLAIMS,
+        SECRETS,
         LEASES,
         RESOURCE_QUOTAS,
         LIMIT_RANGES,

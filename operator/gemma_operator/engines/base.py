@@ -32,8 +32,18 @@ class Serving:
     hub_endpoint: str = ""
     #: Where the weights already lie in the container; empty: the engine asks the hub for the plan's repository.
     model_path: str = ""
+    #: Where the engine's guard lies in the container, beside the keys; empty: everybody may ask.
+    access_path: str = ""
     #: Nothing is asked of the hub: all that the engine reads lies in `cache_path` or at `model_path`.
     offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A program of ours that the server loads from `Serving.access_path`: it asks for a key (docs/access.md)."""
+
+    file_name: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,7 @@ class Engine(Protocol):
     health_path: str
     metrics_path: str
     metrics: MetricNames
+    guard: Guard
 
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
         """The whole command line after `command`."""

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any, Final
 
 from gemma_operator.engines import command_line
-from gemma_operator.engines.base import ExtraArguments, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.base import ExtraArguments, Guard, MetricNames, Serving, TokenRequest
 from gemma_operator.engines.startup_probe import generated_tokens
 from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.planner.values import Adapters, Drafting, KvPrecision, Plan, Settings
@@ -44,6 +44,11 @@ _ACCOUNTED: Final = frozenset(
 DEFAULT_VERSION: Final = "0.32"
 KNOWN_FLAGS: Final = flags_of(DEFAULT_VERSION)
 _PROBE_SCRIPT: Final = resources.files(__package__).joinpath("startup_probe.py").read_text(encoding="utf-8")
+_GUARD_SOURCE: Final = (
+    resources.files(__package__).joinpath("access_middleware.py").read_text(encoding="utf-8")
+)
+_PYTHON_PATH: Final = "PYTHONPATH"
+_MIDDLEWARE: Final = "gemma_access.RequireKey"
 
 
 class Vllm:
@@ -53,6 +58,7 @@ class Vllm:
     command: tuple[str, ...] = ("vllm", "serve")
     port = PORT
     health_path = "/health"
+    guard = Guard(file_name="gemma_access.py", source=_GUARD_SOURCE)
     metrics_path = "/metrics"
     metrics = MetricNames(
         running="vllm:num_requests_running",
@@ -76,6 +82,8 @@ class Vllm:
             "0.0.0.0",  # noqa: S104 - the Service and the probes reach it at the pod's address
             "--port",
             str(PORT),
+            # its own key leaves `/invocations` open; the last middleware that is added is the first that is asked
+            *(("--middleware", _MIDDLEWARE) if serving.access_path else ()),
             *_capacity_flags(plan.settings),
             *_dialogue_flags(plan, serving),
             # 0, the default, aborts what runs when the pod is told to go.
@@ -108,6 +116,7 @@ class Vllm:
             # A name that is looked up would be answered by the hub, or by waiting for it.
             *((("HF_HUB_OFFLINE", "1"),) if serving.offline or serving.model_path else ()),
             *serving.environment,
+            *_module_path(serving),
         )
 
     def settings(self, arguments: Sequence[str], *, version: str = DEFAULT_VERSION) -> Settings:
@@ -159,6 +168,13 @@ class Vllm:
     def startup_probe(self, request: TokenRequest) -> tuple[str, ...]:
         """The image has python3, but no curl that is promised."""
         return ("python3", "-c", _PROBE_SCRIPT, request.path, request.body)
+
+
+def _module_path(serving: Serving) -> Iterator[tuple[str, str]]:
+    """Where Python finds the middleware, before what the user has on it."""
+    if serving.access_path:
+        users = [value for name, value in serving.environment if name == _PYTHON_PATH]
+        yield _PYTHON_PATH, ":".join([serving.access_path, *users[-1:]])
 
 
 def _model(plan: Plan, serving: Serving) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import yaml
 from kubernetes import client as models
 
 from gemma_operator.apiserver import resources
+from gemma_operator.controller.keyring import SEED_NAME
 from gemma_operator.settings import OperatorSettings
 
 ROOT = Path(__file__).parents[3]
@@ -64,10 +65,20 @@ def test_the_operator_may_do_what_it_does_and_no_more():
     }
 
 
-def test_leases_are_its_own():
-    assert granted("Role") == {"leases.coordination.k8s.io": {"create", "get", "update"}}
-    named = [rule["resourceNames"] for rule in of_kind("Role")["rules"] if "update" in rule["verbs"]]
-    assert named == [[OperatorSettings().lease_name]]
+def test_the_lease_and_the_seed_are_its_own():
+    assert granted("Role") == {
+        "leases.coordination.k8s.io": {"create", "get", "update"},
+        "secrets": {"create", "get"},
+    }
+    named = {
+        (*rule["resources"], *rule["resourceNames"], *rule["verbs"])
+        for rule in of_kind("Role")["rules"]
+        if rule["verbs"] != ["create"]
+    }
+    assert named == {
+        ("leases", OperatorSettings().lease_name, "get", "update"),
+        ("secrets", SEED_NAME, "get"),
+    }
 
 
 @pytest.mark.parametrize("resource", resources.CHILDREN, ids=lambda resource: resource.kind)
@@ -75,11 +86,10 @@ def test_every_child_that_is_known_to_the_client_may_be_made(resource):
     assert granted("ClusterRole")[resource.full_name] == MADE
 
 
-def test_no_right_is_a_wildcard_and_none_is_about_secrets():
+def test_no_right_is_a_wildcard_and_none_in_the_cluster_is_about_secrets():
     text = (BASE / "rbac.yaml").read_text()
-    rules = [rule for role in ("ClusterRole", "Role") for rule in of_kind(role)["rules"]]
     assert "*" not in text.replace("*.yaml", "")
-    assert all("secrets" not in rule["resources"] for rule in rules)
+    assert all("secrets" not in rule["resources"] for rule in of_kind("ClusterRole")["rules"])
 
 
 def test_of_crds_only_our_own_are_read():

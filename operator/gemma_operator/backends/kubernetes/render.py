@@ -17,6 +17,7 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes import render_network as network
 from gemma_operator.backends.kubernetes.ownership import sealed
+from gemma_operator.backends.kubernetes.render_access import access_of
 from gemma_operator.backends.kubernetes.render_parts import Json, child, selector_of
 from gemma_operator.backends.kubernetes.render_pod import pod_template
 from gemma_operator.engines.base import Engine
@@ -26,7 +27,7 @@ from gemma_operator.settings import OperatorSettings
 
 #: Counts changes of what is rendered from the same input. A Deployment that another version rendered is left
 #: alone until its user asks for a refresh: an upgrade of the operator restarts no engine.
-RENDERER_VERSION: Final = "2"
+RENDERER_VERSION: Final = "3"
 
 _HUB_BYTES_PER_SECOND: Final = 100 * 10**6
 _LOAD_AND_COMPILE_SECONDS: Final = 240
@@ -47,7 +48,7 @@ class Rolling:
         return {"maxSurge": self.max_surge, "maxUnavailable": self.max_unavailable}
 
 
-def render(
+def render(  # noqa: PLR0913 - all that a manifest is made of, by keyword
     deployment: GemmaDeployment,
     plan: Plan,
     *,
@@ -57,11 +58,18 @@ def render(
     engine: Engine,
     rolling: Rolling = Rolling(),
     avoided: Sequence[str] = (),
+    probe_key: str = "",
 ) -> tuple[Manifest, ...]:
     """Every child: what pods need comes before the pods."""
     budget_seconds = startup_budget_seconds(deployment, plan)
     template = pod_template(
-        deployment, plan, settings=settings, engine=engine, budget_seconds=budget_seconds, avoided=avoided
+        deployment,
+        plan,
+        settings=settings,
+        engine=engine,
+        budget_seconds=budget_seconds,
+        access=access_of(deployment, engine=engine, probe_key=probe_key),
+        avoided=avoided,
     )
     manifests = (
         network.service_account(deployment, uid=uid),

@@ -13,6 +13,7 @@ from typing import Final
 from gemma_operator.api.v1alpha1 import GemmaDeployment, Tuning
 from gemma_operator.api.v1alpha1 import ToolCalling as ApiToolCalling
 from gemma_operator.backends.kubernetes import quantities
+from gemma_operator.backends.kubernetes.render_access import Access
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME, Json, filled
 from gemma_operator.backends.kubernetes.render_volumes import CACHE_PATH, Storage
 from gemma_operator.engines.base import Engine, Serving
@@ -54,30 +55,38 @@ def engine_container(
     engine: Engine,
     budget_seconds: int,
     storage: Storage,
+    access: Access,
 ) -> Json:
     """The one container that serves."""
     farewell = farewell_of(deployment)
-    serving = _serving(deployment, settings=settings, farewell=farewell, budget_seconds=budget_seconds)
+    serving = _serving(
+        deployment, settings=settings, farewell=farewell, budget_seconds=budget_seconds, access=access
+    )
     return {
         "name": CONTAINER,
         "image": _image(deployment, plan, settings),
         "imagePullPolicy": "IfNotPresent",
         "command": list(engine.command),
         "args": list(engine.arguments(plan, serving)),
-        "env": _environment(deployment, engine.environment(plan, serving), settings),
+        "env": _environment(deployment, engine.environment(plan, serving), settings, access),
         "ports": [{"name": PORT_NAME, "containerPort": engine.port, "protocol": "TCP"}],
         "resources": _resources(deployment, plan),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # the engine's last words (CUDA out of memory) reach status.containerStatuses without reading logs
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": {"sleep": {"seconds": farewell.unrouting_seconds}}},
-        "volumeMounts": list(storage.mounts),
+        "volumeMounts": [*storage.mounts, *access.mounts],
         **_probes(deployment, engine=engine, model_name=serving.model_name, budget_seconds=budget_seconds),
     }
 
 
 def _serving(
-    deployment: GemmaDeployment, *, settings: OperatorSettings, farewell: Farewell, budget_seconds: int
+    deployment: GemmaDeployment,
+    *,
+    settings: OperatorSettings,
+    farewell: Farewell,
+    budget_seconds: int,
+    access: Access,
 ) -> Serving:
     spec = deployment.spec
     return Serving(
@@ -91,6 +100,7 @@ def _serving(
         startup_seconds=budget_seconds,
         cache_path=CACHE_PATH,
         hub_endpoint=settings.hub_mirror,
+        access_path=access.path,
     )
 
 
@@ -104,12 +114,18 @@ def _image(deployment: GemmaDeployment, plan: Plan, settings: OperatorSettings) 
 
 
 def _environment(
-    deployment: GemmaDeployment, engines: tuple[tuple[str, str], ...], settings: OperatorSettings
+    deployment: GemmaDeployment,
+    engines: tuple[tuple[str, str], ...],
+    settings: OperatorSettings,
+    access: Access,
 ) -> list[Json]:
     """The operator's proxy, what the engine needs, the user's own; of two of one name the last counts."""
     proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), settings.proxy) | {"NO_PROXY": _NO_PROXY}
     given = {**(proxy if settings.proxy else {}), **dict(engines)}
+    for ours in access.environment:
+        given.pop(ours["name"], None)
     variables: list[Json] = [filled({"name": name, "value": value or None}) for name, value in given.items()]
+    variables.extend(access.environment)
     credentials = deployment.spec.credentials
     token = credentials.hugging_face_token if credentials else None
     if token:

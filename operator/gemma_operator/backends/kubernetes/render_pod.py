@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gemma_operator.api import names
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.ownership import digest
+from gemma_operator.backends.kubernetes.render_access import EVERYBODY, Access
 from gemma_operator.backends.kubernetes.render_container import engine_container, farewell_of
 from gemma_operator.backends.kubernetes.render_parts import Json, filled, labels_of, name_of, selector_of
 from gemma_operator.backends.kubernetes.render_volumes import storage
@@ -27,12 +28,19 @@ def pod_template(
     settings: OperatorSettings,
     engine: Engine,
     budget_seconds: int,
+    access: Access = EVERYBODY,
     avoided: Sequence[str] = (),
 ) -> Json:
     """Template of the Deployment's pods, with the hash of itself as an annotation."""
     stored = storage(plan)
     container = engine_container(
-        deployment, plan, settings=settings, engine=engine, budget_seconds=budget_seconds, storage=stored
+        deployment,
+        plan,
+        settings=settings,
+        engine=engine,
+        budget_seconds=budget_seconds,
+        storage=stored,
+        access=access,
     )
     pod = deployment.spec.pod
     spec = filled(
@@ -68,12 +76,12 @@ def pod_template(
             "schedulerName": pod.scheduler_name,
             "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
             "containers": [container],
-            "volumes": list(stored.volumes),
+            "volumes": [*stored.volumes, *access.volumes],
         }
     )
     # of our labels a user's pod may have another `part-of`: nothing selects by it
     labels = {**labels_of(deployment), **pod.labels}
-    annotations = {**pod.annotations, names.MODEL_NAME: deployment.model_name}
+    annotations = {**pod.annotations, names.MODEL_NAME: deployment.model_name, **access.annotations}
     intent = digest({"labels": labels, "annotations": annotations, "spec": spec})
     return {
         "metadata": {"labels": labels, "annotations": {**annotations, names.INTENT: intent}},

@@ -178,6 +178,8 @@ class Snapshot:
     living_uids: frozenset[str] = frozenset()
     #: What the operator shows to a guarded endpoint; never shown to anybody else.
     probe_key: str = field(default="", repr=False)
+    #: What the operator shows to a guarded endpoint; never shown to anybody else.
+    probe_key: str = field(default="", repr=False)
     #: Room for one replica more; looked at only when a rollout is about to begin, so that it moves nothing at rest.
     spare: Spare | None = None
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).

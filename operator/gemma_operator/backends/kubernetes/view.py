@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
+from gemma_operator.backends.kubernetes import rollout, wedged
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
     pod_intent,
     render,
     startup_budget_seconds,
+    with_rollout,
 )
+from gemma_operator.backends.kubernetes.rollout import Rollout
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Snapshot
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.values import Plan
@@ -34,6 +37,10 @@ class View:
     #: Children of ours that nothing renders any more.
     surplus: tuple[Child, ...]
     health: Health
+    #: Hash of the pod template as it is rendered.
+    intent: str
+    #: How the pods follow one another; None: `Snapshot.spare` has to be known first.
+    rollout: Rollout | None
     port: int
     startup_budget_seconds: int
 
@@ -67,6 +74,7 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
         settings=snapshot.settings,
         engine=engine,
         avoided=avoided_nodes(snapshot, plan),
+        probe_key=snapshot.probe_key,
     )
     rendered = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
     return View(
