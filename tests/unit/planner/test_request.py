@@ -6,6 +6,7 @@ import pytest
 
 from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.hardware.records import Toleration
+from gemma_operator.planner.own_weights import OwnWeights
 from gemma_operator.planner.request import from_spec, inputs_hash
 from unit.planner.shapes import ALL_PRECISIONS, ALL_VARIANTS, a_request
 
@@ -162,6 +163,8 @@ OTHERWISE = {
     "features": frozenset({"lora"}),
     "named_features": frozenset({"tool-calling"}),
     "adapters": 1,
+    "own_weights": OwnWeights("a/b", "0" * 40),
+    "weights_in_pod": False,
 }
 
 
