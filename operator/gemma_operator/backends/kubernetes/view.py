@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
-from gemma_operator.backends.kubernetes import rollout, wedged
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
     pod_intent,
     render,
     startup_budget_seconds,
-    with_rollout,
 )
-from gemma_operator.backends.kubernetes.rollout import Rollout
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Snapshot
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.values import Plan
@@ -37,10 +34,6 @@ class View:
     #: Children of ours that nothing renders any more.
     surplus: tuple[Child, ...]
     health: Health
-    #: Hash of the pod template as it is rendered.
-    intent: str
-    #: How the pods follow one another; None: `Snapshot.spare` has to be known first.
-    rollout: Rollout | None
     port: int
     startup_budget_seconds: int
 
