@@ -6,13 +6,20 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from gemma_operator.api import names
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME, Json, child, selector_of
 from gemma_operator.settings import OperatorSettings
 
 _NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 _DNS: Final = 53
-_PORTS_OF_SCHEMES: Final = {"https": 443, "http": 80}
+_HTTPS: Final = 443
+_PORTS_OF_SCHEMES: Final = {"https": _HTTPS, "http": 80}
+#: Everything but the addresses at which clouds hand out a node's credentials: an engine fetches images by URL.
+_ANYWHERE: Final = (
+    {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]},
+    {"cidr": "::/0", "except": ["fd00:ec2::/32", "fe80::/10"]},
+)
 
 
 def service_account(deployment: GemmaDeployment, *, uid: str) -> Json:
@@ -39,18 +46,23 @@ def service(deployment: GemmaDeployment, *, uid: str, port: int) -> Json:
 
 
 def network_policy(deployment: GemmaDeployment, *, uid: str, port: int, settings: OperatorSettings) -> Json:
-    """The real guard: vLLM's API key leaves `/invocations` and `/metrics` open (`vllm serve --help=all`).
+    """Who reaches the pods at all, whatever key they have: `/metrics` needs none (see `render_access`).
 
-    In come only named namespaces, on one port; out go DNS, HTTPS and what the operator's settings point at.
+    In come named namespaces and the operator, on one port; out go DNS, HTTPS and what the operator's settings point at.
     """
-    sources = [_namespaces(_callers(deployment, settings)), *map(_block, settings.operator_cidrs)]
+    operator = {names.NAME_LABEL: names.MANAGED_BY}
+    sources = [
+        _namespaces(_callers(deployment, settings)),
+        {**_namespaces([settings.namespace]), "podSelector": {"matchLabels": operator}},
+        *({"ipBlock": {"cidr": cidr}} for cidr in settings.operator_cidrs),
+    ]
     spec: Json = {
         "podSelector": {"matchLabels": selector_of(deployment)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"from": sources, "ports": [_port(port)]}],
         "egress": [
             {"ports": [_port(_DNS, protocol="UDP"), _port(_DNS)]},
-            {"ports": [_port(number) for number in sorted({443, *_ports_of(settings)})]},
+            *_to_weights(settings),
         ],
     }
     return child(
@@ -71,12 +83,11 @@ def pod_disruption_budget(deployment: GemmaDeployment, *, uid: str) -> Json:
 
 
 def _callers(deployment: GemmaDeployment, settings: OperatorSettings) -> set[str]:
-    """Namespaces whose pods may call: the own one, the operator's, those of settings and `access`."""
+    """Namespaces all of whose pods may call: the own one, those of settings and of `access`."""
     access = deployment.spec.access
     gateway = access.gateway if access else None
     return {
         deployment.namespace,
-        settings.namespace,
         *settings.prometheus_namespaces,
         *settings.gateway_namespaces,
         *(access.allowed_namespaces if access else ()),
@@ -89,15 +100,31 @@ def _namespaces(allowed: Iterable[str]) -> Json:
     return {"namespaceSelector": {"matchExpressions": [expression]}}
 
 
-def _block(cidr: str) -> Json:
-    return {"ipBlock": {"cidr": cidr}}
-
-
 def _port(number: int, *, protocol: str = "TCP") -> Json:
     return {"port": number, "protocol": protocol}
 
 
-def _ports_of(settings: OperatorSettings) -> set[int]:
-    """Ports of a hub mirror and of a proxy: weights come through them."""
-    addresses = [urlsplit(url) for url in (settings.hub_mirror, settings.proxy) if url]
-    return {address.port or _PORTS_OF_SCHEMES.get(address.scheme, 443) for address in addresses}
+def _to_weights(settings: OperatorSettings) -> list[Json]:
+    """HTTPS, and the hub mirror and the proxy wherever they are.
+
+    A Service in the cluster is named by its namespace: policies see the port of its pods, not the Service's own, and
+    some networks match no pod by an address block.
+    """
+    ports, namespaces = {_HTTPS}, set()
+    for address in (urlsplit(url) for url in (settings.hub_mirror, settings.proxy) if url):
+        if namespace := _namespace_of(address.hostname or ""):
+            namespaces.add(namespace)
+        else:
+            ports.add(address.port or _PORTS_OF_SCHEMES.get(address.scheme, _HTTPS))
+    outside = {
+        "to": [{"ipBlock": block} for block in _ANYWHERE],
+        "ports": [_port(number) for number in sorted(ports)],
+    }
+    return [outside, *([{"to": [_namespaces(namespaces)]}] if namespaces else [])]
+
+
+def _namespace_of(host: str) -> str:
+    """The namespace in `NAME.NAMESPACE.svc`, with or without the cluster's domain; empty for other hosts."""
+    _, _, rest = host.partition(".")
+    namespace, _, domain = rest.partition(".")
+    return namespace if domain == "svc" or domain.startswith("svc.") else ""

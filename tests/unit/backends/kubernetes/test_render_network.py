@@ -1,10 +1,17 @@
 """How pods are reached, and by whom."""
 
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
 import pytest
+import yaml
 
 from gemma_operator.backends.kubernetes import render_network as network
+from gemma_operator.backends.kubernetes.render_parts import labels_of
 from gemma_operator.settings import OperatorSettings
 from snapshots import UID, a_spec
+
+ROOT = Path(__file__).parents[4]
 
 
 def policy(*, settings=None, **spec):
@@ -19,9 +26,14 @@ def namespaces(**changes):
 
 
 def ports_out(**changes):
-    return {
-        (port["port"], port["protocol"]) for rule in policy(**changes)["egress"] for port in rule["ports"]
-    }
+    rules = policy(**changes)["egress"]
+    return {(port["port"], port["protocol"]) for rule in rules for port in rule.get("ports", ())}
+
+
+def namespaces_out(**changes):
+    peers = [peer for rule in policy(**changes)["egress"] for peer in rule.get("to", ())]
+    selectors = [peer["namespaceSelector"] for peer in peers if "namespaceSelector" in peer]
+    return [name for selector in selectors for name in selector["matchExpressions"][0]["values"]]
 
 
 def test_the_identity_has_no_token():
@@ -44,8 +56,24 @@ def test_only_the_served_port_is_open():
     assert rule["ports"] == [{"port": 8000, "protocol": "TCP"}]
 
 
-def test_the_own_namespace_and_the_operators_may_call():
-    assert namespaces() == ["gemma-system", "team-a"]
+def test_the_own_namespace_may_call():
+    assert namespaces() == ["team-a"]
+
+
+def test_of_the_operators_namespace_only_the_operator_may_call():
+    (rule,) = policy(settings=OperatorSettings(namespace="ops"))["ingress"]
+    (operator,) = [peer for peer in rule["from"] if "podSelector" in peer]
+    assert operator["namespaceSelector"]["matchExpressions"][0]["values"] == ["ops"]
+    labels = operator["podSelector"]["matchLabels"]
+    manifests = yaml.safe_load_all((ROOT / "manifests/base/deployment.yaml").read_text())
+    (deployment,) = [made for made in manifests if made["kind"] == "Deployment"]
+    assert labels.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_engines_pods_do_not_pass_for_the_operator():
+    (rule,) = policy()["ingress"]
+    (operator,) = [peer for peer in rule["from"] if "podSelector" in peer]
+    assert not operator["podSelector"]["matchLabels"].items() <= labels_of(a_spec()).items()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +93,6 @@ def test_who_else_may_call_is_named(changes, namespace):
 def test_namespaces_are_in_one_order():
     assert namespaces(access={"allowedNamespaces": ["web", "api"]}) == [
         "api",
-        "gemma-system",
         "team-a",
         "web",
     ]
@@ -90,6 +117,48 @@ def test_out_go_names_and_weights():
 )
 def test_mirror_and_proxy_can_be_reached(settings, port):
     assert (port, "TCP") in ports_out(settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "namespace"),
+    [
+        (OperatorSettings(hub_mirror="http://hub.mirrors.svc"), "mirrors"),
+        (OperatorSettings(hub_mirror="http://hub.mirrors.svc:8080/x"), "mirrors"),
+        (OperatorSettings(hub_mirror="https://hub.mirrors.svc.cluster.local"), "mirrors"),
+        (OperatorSettings(proxy="http://user:word@squid.egress.svc:3128"), "egress"),
+    ],
+)
+def test_a_mirror_in_the_cluster_is_reached_whatever_its_pods_listen_on(settings, namespace):
+    assert namespaces_out(settings=settings) == [namespace]
+    assert ports_out(settings=settings) == ports_out()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["svc", "hub.svc", "svc.example.com", "hub.example.com", "hub.example.svcs", "10.0.0.1", "[fd00::1]"],
+)
+def test_another_host_is_no_namespace(host):
+    assert namespaces_out(settings=OperatorSettings(hub_mirror=f"http://{host}:81")) == []
+    assert (81, "TCP") in ports_out(settings=OperatorSettings(hub_mirror=f"http://{host}:81"))
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "169.254.170.23", "fd00:ec2::254", "fe80::1"])
+def test_a_clouds_credentials_are_out_of_reach(address):
+    address = ip_address(address)
+    settings = OperatorSettings(hub_mirror="http://hub.internal")
+    weights = [rule for rule in policy(settings=settings)["egress"] if (53, "TCP") not in numbers(rule)]
+    blocks = [peer["ipBlock"] for rule in weights for peer in rule["to"]]
+    reached = [
+        block
+        for block in blocks
+        if address in ip_network(block["cidr"])
+        and not any(address in ip_network(spared) for spared in block["except"])
+    ]
+    assert (len(blocks), reached) == (2, [])
+
+
+def numbers(rule):
+    return {(port["port"], port["protocol"]) for port in rule.get("ports", ())}
 
 
 def test_a_drain_takes_one_replica_at_a_time_and_never_waits_for_a_dead_one():
