@@ -2,9 +2,8 @@
 
 `load = sum of parameters times bytes + positions + copies`. Under tensor parallelism the linears and the
 embeddings are shared out; towers, norms, the router and the tables of positions are on every GPU (vLLM
-model_executor/models/gemma4_mm.py builds the towers with AutoModel.from_config on each rank). KV heads that
-are too few to share are not modelled: at most 30 MB a GPU. What shows that it is right:
-tests/data/reported-loads.csv.
+model_executor/models/gemma4_mm.py builds the towers with AutoModel.from_config on each rank), and so is at least one
+KV head (QKVParallelLinear replicates them). What shows that it is right: tests/data/reported-loads.csv.
 """
 
 from __future__ import annotations
@@ -49,7 +48,23 @@ def terms(
     copies = checkpoint.bytes_per_parameter.get("attention", BF16_BYTES)
     shares = min(tensor_parallel, variant.full.kv_heads)
     yield Term("keysCopiedAsValues", variant.key_as_value_parameters, copies, shares)
+    if replicated := _replicated(variant, tensor_parallel):
+        yield Term("keysAndValuesOnEachGpu", replicated, copies, tensor_parallel)
     yield Term("positions", variant.max_context_tokens * variant.rope_dims, BF16_BYTES)
+
+
+def _replicated(variant: Variant, gpus: int) -> int:
+    """Parameters of keys and values that too many GPUs hold, beyond those that `attention` shares out.
+
+    Every GPU holds at least one head. Where full layers use keys as values, their projection is there once.
+    """
+    if variant.linears is None:
+        return 0
+    once = variant.key_as_value_parameters > 0
+    return sum(
+        layers.layers * variant.linears.hidden * layers.head_dim * parts * max(0, gpus - layers.kv_heads)
+        for layers, parts in ((variant.sliding, 2), (variant.full, 1 if once else 2))
+    )
 
 
 def loaded_bytes(variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gemma_operator.catalog.loader import packaged
-from gemma_operator.planner.weights import disk_bytes, loaded_bytes
+from gemma_operator.planner.weights import disk_bytes, loaded_bytes, terms
 
 GIB = 1024**3
 CHECKPOINTS = {checkpoint.name: checkpoint for checkpoint in packaged().checkpoints}
@@ -97,3 +97,23 @@ def test_more_gpus_hold_less_each_but_never_a_clean_share(name):
 def test_the_files_are_what_the_parameters_make():
     bf16 = CHECKPOINTS["gemma-4-31b-it-bf16"]
     assert disk_bytes(packaged().variants["31B"], bf16) == 2 * 31_273_088_876
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "parameters"),
+    [
+        ("31B", 4, 0),  # 4 global heads
+        ("31B", 8, 10 * 5376 * 512 * 4),  # keys alone: values are their copies
+        ("12B", 2, 8 * 3840 * 512),
+        ("E4B", 8, 20 * 2560 * 256 * 2 * 6 + 4 * 2560 * 512 * 2 * 6),
+    ],
+)
+def test_every_gpu_holds_at_least_one_kv_head(name, gpus, parameters):
+    checkpoint = next(c for c in packaged().checkpoints if (c.variant, c.precision) == (name, "bf16"))
+    found = {
+        term.name: term
+        for term in terms(packaged().variants[name], checkpoint, tensor_parallel=gpus, text_only=False)
+    }
+    replicated = found.get("keysAndValuesOnEachGpu")
+    assert (replicated.parameters if replicated else 0) == parameters
+    assert replicated is None or replicated.size_bytes == parameters * 2 / gpus
