@@ -55,7 +55,10 @@ def from_object(obj: Mapping[str, Any]) -> Asked:
         raise InvalidSpec(f"spec.{missing[0]}", "this version has no part that does it yet")
     engine = deployment.spec.serving.engine
     name = AUTO_ENGINE if engine.name == "Auto" else engine.name.value
-    extra = engine_named(name).extra_arguments(engine.extra_args, version=engine.effective_version)
+    variables = [(variable.name, variable.value) for variable in engine.env]
+    extra = engine_named(name).extra_arguments(
+        engine.extra_args, version=engine.effective_version, environment=variables
+    )
     namespace = str((obj.get("metadata") or {}).get("namespace") or "default")
     request = from_spec(namespace, deployment.spec, engine_overrides=extra.overrides)
     return Asked(deployment, namespace, request, extra.unknown)

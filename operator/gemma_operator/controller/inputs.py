@@ -58,7 +58,8 @@ class InputsOf:
         wanted = deployment.spec.serving.engine
         name = self._settings.default_engine if wanted.name == "Auto" else wanted.name.value
         version = wanted.version or self._settings.default_engine_version
-        extra = engine_named(name).extra_arguments(wanted.extra_args, version=version)
+        variables = [(variable.name, variable.value) for variable in wanted.env]
+        extra = engine_named(name).extra_arguments(wanted.extra_args, version=version, environment=variables)
         request = from_spec(
             obj["metadata"]["namespace"],
             deployment.spec,

@@ -6,7 +6,7 @@ of its metrics mean what. It starts nothing and talks to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,8 +101,14 @@ class Engine(Protocol):
         """The settings that a command line of that version stands for; `arguments` turned round."""
         ...
 
-    def extra_arguments(self, extra_args: Sequence[str], *, version: str = ...) -> ExtraArguments:
-        """What the user's own flags change in the planner's sums; `version` defaults to the operator's."""
+    def extra_arguments(
+        self,
+        extra_args: Sequence[str],
+        *,
+        version: str = ...,
+        environment: Iterable[tuple[str, str]] = ...,
+    ) -> ExtraArguments:
+        """What the user's own flags and variables change in the sums; `version` defaults to the operator's."""
         ...
 
     def token_request(self, *, model_name: str) -> TokenRequest:

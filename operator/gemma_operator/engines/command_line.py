@@ -19,6 +19,8 @@ class Flag:
     #: None: a switch, or the value is the default.
     value: str | None
     known: bool
+    #: Of a flag that holds JSON: the member that is given, as in `--json-arg.key value`.
+    key: str = ""
 
     @property
     def switched_on(self) -> bool:
@@ -39,11 +41,12 @@ def read(words: Sequence[str], *, known: frozenset[str]) -> Iterator[Flag]:
 
 
 def _flag(head: str, value: str | None, known: frozenset[str]) -> Flag:
-    spelled = head.split(".", 1)[0].replace("_", "-")
+    spelled, _, key = head.partition(".")
+    spelled = spelled.replace("_", "-")
     full = spelled if spelled in known else _only_completion(spelled, known)
     name = (full or spelled).removeprefix("--")
     negated = name.startswith("no-")
-    return Flag(name=name.removeprefix("no-"), negated=negated, value=value, known=full is not None)
+    return Flag(name=name.removeprefix("no-"), negated=negated, value=value, known=full is not None, key=key)
 
 
 def _only_completion(beginning: str, known: Iterable[str]) -> str | None:

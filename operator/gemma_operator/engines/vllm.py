@@ -8,7 +8,7 @@ move between versions, plans do not.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -40,6 +40,10 @@ _ACCOUNTED: Final = frozenset(
         "optimization-level",
     }
 )
+
+_ATTENTION: Final = "attention-backend"
+#: Of the user's environment: it changes which of two model runners the engine takes.
+_RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
 
 DEFAULT_VERSION: Final = "0.32"
 KNOWN_FLAGS: Final = flags_of(DEFAULT_VERSION)
@@ -145,10 +149,18 @@ class Vllm:
             else None,
         )
 
-    def extra_arguments(self, extra_args: Sequence[str], *, version: str = DEFAULT_VERSION) -> ExtraArguments:
-        """Which of the user's flags the planner must know of, and which that version does not know."""
+    def extra_arguments(
+        self,
+        extra_args: Sequence[str],
+        *,
+        version: str = DEFAULT_VERSION,
+        environment: Iterable[tuple[str, str]] = (),
+    ) -> ExtraArguments:
+        """Which of the user's flags and variables the planner must know, and which flags that version does not."""
         flags = tuple(command_line.read(extra_args, known=flags_of(version)))
         overrides = {flag.name: _override(flag) for flag in flags if flag.name in _ACCOUNTED}
+        overrides |= dict(filter(None, map(_attention_backend, flags)))
+        overrides |= {name: _switch(value) for name, value in environment if name == _RUNNER}
         unknown = dict.fromkeys(f"--{flag.name}" for flag in flags if not flag.known)
         return ExtraArguments(overrides=tuple(sorted(overrides.items())), unknown=tuple(unknown))
 
@@ -230,6 +242,22 @@ def _dialogue_flags(plan: Plan, serving: Serving) -> Iterator[str]:
 
 def _compact(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"))
+
+
+def _attention_backend(flag: command_line.Flag) -> tuple[str, str] | None:
+    """What `--attention-config` says in the place of `--attention-backend`: as JSON, or by `.backend`."""
+    if flag.name != "attention-config" or flag.value is None:
+        return None
+    try:
+        given = {flag.key: flag.value} if flag.key else json.loads(flag.value)
+    except ValueError:
+        return None  # the engine will say what is wrong with it
+    backend = given.get("backend") if isinstance(given, dict) else None
+    return (_ATTENTION, str(backend)) if backend else None
+
+
+def _switch(value: str) -> str:
+    return "true" if value.strip().lower() in {"1", "true"} else "false"
 
 
 def _override(flag: command_line.Flag) -> str:

@@ -29,6 +29,9 @@ KV_OFFLOADING: Final = "kv-offloading-size"
 BATCHED_TOKENS: Final = "max-num-batched-tokens"
 SEQUENCES: Final = "max-num-seqs"
 UTILIZATION: Final = "gpu-memory-utilization"
+#: Of the user's environment: which model runner the engine takes.
+RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
+_RUNNERS: Final = {"true": True, "false": False}
 ACCOUNTED: Final = frozenset(
     {
         EAGER,
@@ -37,6 +40,7 @@ ACCOUNTED: Final = frozenset(
         ATTENTION,
         KV_CONNECTOR,
         KV_OFFLOADING,
+        RUNNER,
         BATCHED_TOKENS,
         SEQUENCES,
         UTILIZATION,
@@ -143,6 +147,7 @@ class Needs:
             max_batched_tokens=batched_tokens,
             max_sequences=sequences,
             graphs_deducted=self._rules.graph_estimate_deducted and not self.eager,
+            second_runner=_RUNNERS.get(self._flags.get(RUNNER, "")),
         )
 
     def batches(self, candidate: Candidate, tier: BatchTier) -> tuple[int, ...]:

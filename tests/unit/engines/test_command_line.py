@@ -39,6 +39,7 @@ def test_a_switch_can_be_said_no_to():
 def test_a_key_of_a_json_flag_is_still_that_flag():
     (flag,) = read("--json-arg.inner.key", "0.5")
     assert (flag.name, flag.value, flag.known) == ("json-arg", "0.5", True)
+    assert flag.key == "inner.key"
 
 
 def test_a_dot_in_a_value_is_no_key():

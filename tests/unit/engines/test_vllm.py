@@ -342,6 +342,42 @@ def test_flags_that_change_what_fits_reach_the_planner(extra_args, overrides):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("--attention-backend", "FLASH_ATTN"),
+        ("--attention-config", '{"backend":"FLASH_ATTN"}'),
+        ("--attention-config.backend", "FLASH_ATTN"),
+        ("--attention_config.backend=FLASH_ATTN",),
+    ],
+)
+def test_an_attention_backend_reaches_the_planner_however_it_is_said(words):
+    assert VLLM.extra_arguments(words).overrides == (("attention-backend", "FLASH_ATTN"),)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--attention-config", '{"flash_attn_version":3}'),
+        ("--attention-config.flash_attn_version", "3"),
+        ("--attention-config", "{"),
+        ("--attention-config",),
+    ],
+)
+def test_another_member_of_the_attention_config_is_no_backend(words):
+    assert VLLM.extra_arguments(words).overrides == ()
+
+
+@pytest.mark.parametrize(("value", "said"), [("1", "true"), ("0", "false"), ("True", "true"), ("", "false")])
+def test_the_users_choice_of_a_model_runner_reaches_the_planner(value, said):
+    extra = VLLM.extra_arguments([], environment=[("LOG", "1"), ("VLLM_USE_V2_MODEL_RUNNER", value)])
+    assert extra.overrides == (("VLLM_USE_V2_MODEL_RUNNER", said),)
+
+
+def test_an_estimate_that_keeps_room_for_graphs_cannot_be_turned_off():
+    assert is_owned_variable("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS")
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "block-size",

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from gemma_operator.catalog.loader import packaged
+from gemma_operator.planner.fit import Fitting
+from gemma_operator.planner.values import Candidate
 from gemma_operator.planner.vllm import versions
 from gemma_operator.planner.vllm.overhead import band_bytes, overhead_bytes, runner
+from unit.planner.shapes import a_pool, a_request
 
 GIB = 1024**3
 ENGINE = packaged().engines["VLLM"]
@@ -135,3 +138,33 @@ HELD, ALL, SOME, FEW = 1.03 / 1024, 0.5, 0.1 + 0.4 / 16, 0.1 + 0.4 / 64
 )
 def test_the_rule_itself(variant, settings, gib):
     assert overhead_gib(variant, **settings) == pytest.approx(gib, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variant", "version", "second", "since"),
+    [
+        ("31B", "0.32", False, "0.19.1"),
+        ("31B", "0.32", True, "0.29.0"),
+        ("26B-A4B", "0.28.0", True, "0.27.0"),  # by itself it takes the first with experts
+        ("31B", "0.26.0", True, "0.27.0"),  # not yet by itself: the first figures that there are
+    ],
+)
+def test_the_user_may_say_which_model_runner(variant, version, second, since):
+    taken = runner(MODEL, packaged().variants[variant], version, second=second)
+    assert (taken.name == "second", taken.since) == (second, since)
+
+
+def test_the_other_runner_is_in_the_plans_sum():
+    asked = {"context_length": 8192, "precisions": ("bf16",)}
+    found = {}
+    for said in ("", "false", "true"):
+        flags = (("VLLM_USE_V2_MODEL_RUNNER", said),) if said else ()
+        request = a_request("31B", **asked, engine_overrides=flags)
+        checkpoint = next(c for c in packaged().checkpoints if c.name == "gemma-4-31b-it-bf16")
+        candidate = Candidate(packaged().variants["31B"], checkpoint, "bf16", a_pool(), 2)
+        fit = Fitting(request, packaged()).fit(candidate)
+        assert fit.unverified == ()
+        found[said] = fit.memory.overhead_bytes
+    assert found[""] == found["true"]
+    # 1024 sequences x 3.75 MiB against 1024 x (1.03 + 1.5), and 0.79 + 0.17 of graphs against 0.5 + 0.17
+    assert (found["false"] - found["true"]) / 2**30 == pytest.approx(3.75 - 2.53 + 0.29, abs=0.01)

@@ -22,6 +22,7 @@ from gemma_operator.planner.vllm import versions
 GIB: Final = 1024**3
 MIB: Final = 1024**2
 EXPERTS: Final = "experts"
+SECOND: Final = "second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Terms:
         return int((self.base_gib + self.held_gib + largest + self.graphs_gib) * GIB)
 
 
-def terms(
+def terms(  # noqa: PLR0913 - what it depends on, all by keyword
     variant: Variant,
     model: OverheadModel,
     *,
@@ -51,9 +52,10 @@ def terms(
     max_batched_tokens: int,
     max_sequences: int,
     graphs_deducted: bool,
+    second_runner: bool | None = None,
 ) -> Terms:
     """The lines of `overhead_bytes`."""
-    by = runner(model, variant, engine_version)
+    by = runner(model, variant, engine_version, second=second_runner)
     return Terms(
         base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
         held_gib=by.held_mib_per_sequence * max_sequences / 1024,
@@ -87,9 +89,19 @@ def overhead_bytes(
     ).total_bytes
 
 
-def runner(model: OverheadModel, variant: Variant, engine_version: str) -> ModelRunner:
-    """The model runner that the engine takes by itself; between versions that differ by model, dense ones first."""
+def runner(
+    model: OverheadModel, variant: Variant, engine_version: str, *, second: bool | None = None
+) -> ModelRunner:
+    """The model runner that the engine takes by itself; between versions that differ by model, dense ones first.
+
+    `second`: the user says which, by VLLM_USE_V2_MODEL_RUNNER. One that a version does not take by itself yet is
+    reckoned by the figures of the first version that does.
+    """
     wanted = versions.parse(engine_version)
+    if second is not None:
+        of_kind = [each for each in model.runners if (each.name == SECOND) is second]
+        begun = [each for each in of_kind if versions.parse(each.since) <= wanted]
+        return (begun or of_kind[:1])[-1]
     started = [
         each
         for each in model.runners
