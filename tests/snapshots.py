@@ -110,6 +110,7 @@ def a_child(manifest, **changes):
             controller_uid=UID,
             terminating=False,
             annotations=manifest["metadata"].get("annotations", {}),
+            intent=pod_intent([manifest]) if "spec" in manifest and manifest["kind"] == "Deployment" else "",
         ),
         **changes,
     )

@@ -43,6 +43,10 @@ class OperatorSettings:
     settle_seconds: float = 0.2
     rediscover_seconds: float = 600.0
     quarantine_seconds: float = 600.0
+    #: A wedged replica is deleted that long after the last one at the earliest.
+    wedged_pause_seconds: float = 300.0
+    #: A surge that finds no node for that long, though nothing is leaving, becomes a drain.
+    surge_patience_seconds: float = 120.0
     metrics_host: str = "0.0.0.0"  # noqa: S104 - the pod's own address is not known before it runs
     metrics_port: int = 8080
     log_format: str = "text"

@@ -8,7 +8,6 @@ from typing import Final
 
 from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.api.placement import CacheType
-from gemma_operator.api.scaling import RolloutSpec
 
 NOT_IMPLEMENTED: Final[dict[str, Callable[[GemmaDeploymentSpec], bool]]] = {
     "model.source": lambda spec: spec.model.source is not None,
@@ -17,7 +16,6 @@ NOT_IMPLEMENTED: Final[dict[str, Callable[[GemmaDeploymentSpec], bool]]] = {
     "access.gateway": lambda spec: spec.access is not None and spec.access.gateway is not None,
     "vertex": lambda spec: spec.vertex is not None or spec.on_vertex,
     "autoscaling": lambda spec: spec.autoscaling is not None,
-    "rollout": lambda spec: spec.rollout != RolloutSpec(),
 }
 
 

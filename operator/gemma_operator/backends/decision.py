@@ -17,10 +17,12 @@ Manifest = Mapping[str, Any]
 
 
 class Ask(Enum):
-    """What a policy wants from placement."""
+    """What a policy wants from placement before it decides."""
 
     NOTHING = "nothing"
     PLACE = "place"
+    #: A rollout is about to begin: is there room for one replica more? Decided again with the answer.
+    ROOM = "room"
 
 
 @dataclass(frozen=True, slots=True)

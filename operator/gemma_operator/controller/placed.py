@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from gemma_operator.backends.kubernetes import rollout
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.caches import Caches
 from gemma_operator.controller.inputs import InputsOf
@@ -31,7 +32,8 @@ def placed(
         if spec.suspend or not spec.replicas:
             continue
         key = Key(metadata["namespace"], metadata["name"])
-        plan = placed_plan(children_of(caches, key)) or plan_from_status(obj)
+        children = children_of(caches, key)
+        plan = placed_plan(children) or plan_from_status(obj)
         if plan is not None:
             living = [
                 pod for pod in replicas_of(caches, key) if not pod.terminating and pod.phase not in OVER
@@ -39,7 +41,7 @@ def placed(
             yield Placed(
                 key,
                 plan,
-                spec.replicas,
+                spec.replicas + int(rollout.surges(children, living)),
                 known.request.node_selector,
                 made=len(living),
                 gated=sum(1 for pod in living if pod.gated),

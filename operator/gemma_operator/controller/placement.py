@@ -23,6 +23,7 @@ from gemma_operator.catalog.records import Catalog
 from gemma_operator.controller.fleet import Fleet
 from gemma_operator.controller.inputs import Inputs
 from gemma_operator.controller.questions import Question, as_left, question_of, told
+from gemma_operator.controller.surges import Surges
 from gemma_operator.hardware.pools import filtered
 from gemma_operator.planner import correction, explain
 from gemma_operator.planner.alternatives import alternatives
@@ -68,6 +69,7 @@ class PlacementDesk:
         self._placed = placed
         self._wake = wake
         self._now_iso = now_iso
+        self.surges = Surges(fleet=fleet, claims=self.claims)
         self._questions: dict[Key, Question] = {}
         self._answers: dict[Key, Placement] = {}
         self._verdicts: dict[Key, tuple[int, str, Feasible]] = {}
@@ -205,7 +207,7 @@ class PlacementDesk:
                 key=(each.key.namespace, each.key.name),
                 pool=each.plan.pool,
                 demand=each.plan.demand,
-                replicas=each.replicas,
+                replicas=each.replicas + self.surges.more(each.key),
                 node_selector=each.node_selector,
                 made=each.made,
                 gated=each.gated,

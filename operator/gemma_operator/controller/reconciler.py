@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -69,12 +69,16 @@ class Reconciler:
             foreign = await parts.act.look_for(missing, snapshot)
             snapshot = observe(obj, parts.sources, foreign=foreign)
         decision = decide(snapshot, now=parts.now(), engine=parts.engine)
+        if decision.ask is Ask.ROOM:
+            snapshot = replace(snapshot, spare=parts.placement.surges.room(snapshot))
+            decision = decide(snapshot, now=parts.now(), engine=parts.engine)
         if decision.ask is Ask.PLACE:
             request = parts.sources.inputs(obj).request
             assert request is not None, "a spec that cannot be read asks for nothing"
             parts.placement.ask(snapshot, request)
             return decision.look_again_after_seconds
-        await parts.act.act(decision, snapshot, now=parts.now())
+        with parts.placement.surges.beginning(key, decision.apply):
+            await parts.act.act(decision, snapshot, now=parts.now())
         self._say(snapshot, decision)
         return decision.look_again_after_seconds
 

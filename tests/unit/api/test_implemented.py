@@ -23,7 +23,6 @@ def test_the_list_is_closed():
         "access.gateway",
         "vertex",
         "autoscaling",
-        "rollout",
     }
 
 
@@ -37,8 +36,6 @@ def test_the_list_is_closed():
         ({"vertex": VERTEX, "placement": {"backends": ["Kubernetes", "Vertex"]}}, "vertex"),
         ({"placement": {"backends": ["Vertex"]}}, "vertex"),
         ({"autoscaling": {"maxReplicas": 2}}, "autoscaling"),
-        ({"rollout": {"drainSeconds": 60}}, "rollout"),
-        ({"rollout": {"strategy": "Surge"}}, "rollout"),
     ],
 )
 def test_a_field_without_a_part_is_named(spec: dict[str, Any], field: str):
@@ -56,7 +53,7 @@ def test_a_field_without_a_part_is_named(spec: dict[str, Any], field: str):
         {"placement": {"capacityTimeoutSeconds": 60, "backends": ["Kubernetes"]}},
         {"weights": {"cache": {"type": "None"}}},
         {"access": {}},
-        {"rollout": {"strategy": "Auto"}},
+        {"rollout": {"strategy": "Surge", "drainSeconds": 60}},
         {"replicas": 0, "suspend": True},
     ],
 )

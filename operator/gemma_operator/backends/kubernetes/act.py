@@ -141,7 +141,8 @@ class Act:
             raise
         deleted = [await self._delete(ref, snapshot) for ref in decision.delete]
         written = await self._write_status(decision, snapshot, now=now)
-        events = decision.events if written else ()
+        # what is deleted is told of even where the status says the same as before
+        events = decision.events if written or deleted else ()
         for place, event in enumerate(events):  # an Event is named by its time
             await self._post(event, snapshot, now=now + timedelta(microseconds=place))
         return Outcome(tuple(applied), tuple(deleted), written, len(events))

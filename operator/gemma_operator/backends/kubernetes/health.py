@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
 from gemma_operator.probing.facts import (
@@ -16,6 +17,17 @@ from gemma_operator.probing.facts import (
     Verdict,
     counts_as_proved,
     verdict,
+)
+
+#: Failures of a server that is up.
+_ANSWERED: Final = frozenset(
+    {
+        FailureKind.STATUS,
+        FailureKind.REJECTED,
+        FailureKind.NO_TOKEN,
+        FailureKind.WRONG_MODEL,
+        FailureKind.BROKEN,
+    }
 )
 
 
@@ -31,6 +43,7 @@ class Health:
     proved: tuple[Replica, ...]
     #: Of any generation, ready, served and proved.
     answering: tuple[Replica, ...]
+    #: Of any generation, once started: until then the start-up probe is what counts.
     wedged: tuple[Replica, ...]
     ready: int
 
@@ -66,7 +79,7 @@ def health(snapshot: Snapshot, *, wanted: int, intent: str, port: int) -> Health
         leaving=tuple(replica for replica in snapshot.replicas if replica.terminating),
         proved=tuple(replica for replica in answering if replica.intent == intent),
         answering=answering,
-        wedged=tuple(r for r in live if verdict(snapshot.facts.get(r.uid)) is Verdict.WEDGED),
+        wedged=tuple(r for r in live if r.started and verdict(snapshot.facts.get(r.uid)) is Verdict.WEDGED),
         ready=sum(1 for replica in live if replica.ready),
     )
 
@@ -102,6 +115,23 @@ def probe_trouble(snapshot: Snapshot, replicas: tuple[Replica, ...]) -> tuple[Re
         and (replica.ready or replica.started)
     ]
     return max(failing, key=lambda pair: (pair[1].failed_probes, pair[0].name), default=None)
+
+
+def failing_starts(snapshot: Snapshot, replicas: tuple[Replica, ...]) -> tuple[Replica, ReplicaFacts] | None:
+    """A replica that answers and still has not passed its start-up probe: its engine is up, and does not generate.
+
+    503 is what a server or a proxy answers that is not up yet.
+    """
+    failing = [
+        (replica, facts)
+        for replica in replicas
+        if not replica.started
+        and (facts := snapshot.facts.get(replica.uid)) is not None
+        and facts.failure is not None
+        and facts.failure.kind in _ANSWERED
+        and not facts.failure.detail.startswith("HTTP 503")
+    ]
+    return min(failing, key=lambda pair: pair[0].name, default=None)
 
 
 def is_wrong_model(facts: ReplicaFacts) -> bool:

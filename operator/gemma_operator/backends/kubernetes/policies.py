@@ -7,14 +7,22 @@ Each policy is one small rule and knows no other; the first that has something t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
-from gemma_operator.backends.decision import Decision, ObjectRef
-from gemma_operator.backends.kubernetes import speech
+from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef
+from gemma_operator.backends.kubernetes import rollout, speech, wedged
+from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner
-from gemma_operator.backends.kubernetes.view import View, owner_of, rendered_by_another
+from gemma_operator.backends.kubernetes.view import (
+    View,
+    noting_a_wedged_one,
+    owner_of,
+    rendered_by_another,
+    rolled_by,
+)
 from gemma_operator.probing.facts import Verdict, verdict
 
 Policy = Callable[[View, datetime], Decision | None]
@@ -88,10 +96,79 @@ def update_available(view: View, now: datetime) -> Decision | None:
         return None
     message = f"rendered by renderer {version}; set {names.REFRESH_REQUESTED_AT} to take the new form"
     said = tuple(said for said in speech.everything(view) if said.type not in ("Planned", "Reconciling"))
-    return Decision(
+    decision = Decision(
         policy="update_available",
         conditions=(*said, conditions.planned(message, reason=Reason.UPDATE_AVAILABLE)),
         status=speech.kept(view.snapshot),
+    )
+    # the Deployment is left alone, so the youngest pod tells when one was deleted last
+    return _less_a_wedged_one(decision, view, last=wedged.youngest(view.snapshot.replicas), now=now)
+
+
+def look_for_room(view: View, now: datetime) -> Decision | None:
+    """A rollout is about to begin, and which way depends on room: looked at now, and never at rest."""
+    return Decision(policy="look_for_room", ask=Ask.ROOM) if view.rollout is None else None
+
+
+def announce_gap(view: View, now: datetime) -> Decision | None:
+    """Nothing will answer while the only replica is replaced: that is said before it is drained."""
+    snapshot, way = view.snapshot, view.rollout
+    alone = view.wanted == 1 and way is not None and way.way is Way.REPLACE
+    if not alone or not rollout.begins(snapshot, intent=view.intent) or not view.health.answering:
+        return None
+    said = speech.everything(view)
+    if speech.stands(said, snapshot):
+        return None
+    # the status that is written brings the next look
+    return Decision(policy="announce_gap", conditions=said, status=speech.status(view))
+
+
+def fall_back(view: View, now: datetime) -> Decision | None:
+    """The room of a surge went to somebody else: drain a replica rather than wait for ever."""
+    due = view.falls_back_at
+    if due is None or now < due:
+        return None
+    drained = rolled_by(view, Rollout(Way.REPLACE, Why.TAKEN))
+    return Decision(
+        policy="fall_back",
+        apply=drained.pending,
+        conditions=speech.everything(drained),
+        status=speech.status(drained),
+    )
+
+
+def replace_wedged(view: View, now: datetime) -> Decision | None:
+    """An engine that accepts requests and generates nothing: its pod is deleted, one at a time."""
+    if not view.health.wedged:
+        return None
+    said = Decision(policy="replace_wedged", conditions=speech.everything(view), status=speech.status(view))
+    noted = noting_a_wedged_one(view, wedged.written(now)).pending
+    return _less_a_wedged_one(
+        said, view, last=wedged.replaced_at(view.snapshot.children), now=now, noted=noted
+    )
+
+
+def _less_a_wedged_one(
+    said: Decision, view: View, *, last: str, now: datetime, noted: tuple[Manifest, ...] = ()
+) -> Decision:
+    """The same decision, and a wedged pod deleted, unless more than half are or the last one was just now."""
+    chosen = wedged.next_one(view.health)
+    if chosen is None or wedged.too_many(view.health):
+        return said
+    wait_seconds = wedged.pause_seconds(
+        view.health,
+        last,
+        now=now,
+        pause_seconds=view.snapshot.settings.wedged_pause_seconds,
+        startup_budget_seconds=view.startup_budget_seconds,
+    )
+    if wait_seconds > 0:
+        return replace(said, look_again_after_seconds=wait_seconds)
+    return replace(
+        said,
+        apply=noted,  # before the deletion: an operator that dies between the two deletes none too many
+        delete=(ObjectRef("Pod", chosen.name, chosen.uid),),
+        events=(Event("Warning", str(Reason.WEDGED), wedged.deleted(chosen)),),
     )
 
 
@@ -142,15 +219,25 @@ def clear_refused(view: View, now: datetime) -> Decision | None:
 
 def settled(view: View, now: datetime) -> Decision:
     """Nothing to make: say how it is."""
-    return Decision(policy="settled", conditions=speech.everything(view), status=speech.status(view))
+    due = view.falls_back_at
+    return Decision(
+        policy="settled",
+        conditions=speech.everything(view),
+        status=speech.status(view),
+        look_again_after_seconds=(due - now).total_seconds() if due is not None else None,
+    )
 
 
 POLICIES: tuple[Policy, ...] = (
     foreign_child,
     dying_child,
     update_available,
+    look_for_room,
+    announce_gap,
+    fall_back,
     provision,
     clear_refused,
+    replace_wedged,
     still_asking,
     settled,
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from gemma_operator.api import names
@@ -20,6 +19,7 @@ from gemma_operator.backends.kubernetes.ownership import sealed
 from gemma_operator.backends.kubernetes.render_access import access_of
 from gemma_operator.backends.kubernetes.render_parts import Json, child, selector_of
 from gemma_operator.backends.kubernetes.render_pod import pod_template
+from gemma_operator.backends.kubernetes.rollout import FIRST, Rollout
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.plan import to_annotation
 from gemma_operator.planner.values import Plan
@@ -36,18 +36,6 @@ _LEAST_BUDGET_SECONDS: Final = 600
 _PULL_SECONDS: Final = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Rolling:
-    """How many replicas more, and how many fewer, a rollout may have. Both are always said."""
-
-    max_surge: int = 0
-    max_unavailable: int = 1
-
-    def to_json(self) -> Json:
-        """As a Deployment has it."""
-        return {"maxSurge": self.max_surge, "maxUnavailable": self.max_unavailable}
-
-
 def render(  # noqa: PLR0913 - all that a manifest is made of, by keyword
     deployment: GemmaDeployment,
     plan: Plan,
@@ -56,7 +44,7 @@ def render(  # noqa: PLR0913 - all that a manifest is made of, by keyword
     replicas: int,
     settings: OperatorSettings,
     engine: Engine,
-    rolling: Rolling = Rolling(),
+    rollout: Rollout = FIRST,
     avoided: Sequence[str] = (),
     probe_key: str = "",
 ) -> tuple[Manifest, ...]:
@@ -83,7 +71,7 @@ def render(  # noqa: PLR0913 - all that a manifest is made of, by keyword
             template=template,
             replicas=replicas,
             budget_seconds=budget_seconds,
-            rolling=rolling,
+            rollout=rollout,
             avoided=avoided,
         ),
     )
@@ -97,6 +85,30 @@ def startup_budget_seconds(deployment: GemmaDeployment, plan: Plan) -> int:
         return said
     download_seconds = plan.weights_on_disk_bytes / _HUB_BYTES_PER_SECOND
     return max(_LEAST_BUDGET_SECONDS, math.ceil(2 * (download_seconds + _LOAD_AND_COMPILE_SECONDS)))
+
+
+def with_rollout(
+    manifests: Iterable[Manifest], rollout: Rollout, *, wedged_replaced_at: str = ""
+) -> tuple[Manifest, ...]:
+    """The same children, their pods rolled in that way: known only once the template is."""
+    return tuple(
+        _rolled(each, rollout, wedged_replaced_at) if each["kind"] == "Deployment" else each
+        for each in manifests
+    )
+
+
+def _rolled(manifest: Manifest, rollout: Rollout, wedged_replaced_at: str) -> Manifest:
+    spec, metadata = manifest["spec"], manifest["metadata"]
+    strategy = {**spec["strategy"], "rollingUpdate": rollout.figures}
+    replaced = {names.WEDGED_REPLACED_AT: wedged_replaced_at} if wedged_replaced_at else {}
+    annotations = {**metadata["annotations"], names.ROLLOUT: str(rollout), **replaced}
+    return sealed(
+        {
+            **manifest,
+            "metadata": {**metadata, "annotations": annotations},
+            "spec": {**spec, "strategy": strategy},
+        }
+    )
 
 
 def pod_intent(manifests: Iterable[Manifest]) -> str:
@@ -115,7 +127,7 @@ def _deployment(
     template: Json,
     replicas: int,
     budget_seconds: int,
-    rolling: Rolling,
+    rollout: Rollout,
     avoided: Sequence[str],
 ) -> Json:
     queue = deployment.spec.pod.queue_name
@@ -129,6 +141,7 @@ def _deployment(
             names.INPUTS_HASH: plan.inputs_hash,
             names.RENDERER_VERSION: RENDERER_VERSION,
             names.PLAN: to_annotation(plan),
+            names.ROLLOUT: str(rollout),
             **({names.AVOIDED_NODES: ",".join(avoided)} if avoided else {}),
         },
         body={
@@ -137,7 +150,7 @@ def _deployment(
                 "revisionHistoryLimit": 3,
                 "progressDeadlineSeconds": budget_seconds + _PULL_SECONDS,
                 "selector": {"matchLabels": selector_of(deployment)},
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling.to_json()},
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": rollout.figures},
                 "template": template,
             }
         },

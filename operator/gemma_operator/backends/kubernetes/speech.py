@@ -15,9 +15,9 @@ from typing import Any, Final
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import StatusFields
-from gemma_operator.backends.kubernetes import setbacks, startup_ledger
+from gemma_operator.backends.kubernetes import rollout, setbacks, startup_ledger, wedged
 from gemma_operator.backends.kubernetes.failures import Trouble, not_made, refused, trouble
-from gemma_operator.backends.kubernetes.health import is_wrong_model, probe_trouble
+from gemma_operator.backends.kubernetes.health import failing_starts, is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
 from gemma_operator.planner import alternatives, prediction, remarks
@@ -40,9 +40,22 @@ def was_ready(snapshot: Snapshot) -> bool:
     )
 
 
+def stands(said: Sequence[Condition], snapshot: Snapshot) -> bool:
+    """What is about to be said of Ready is what the status says."""
+    ready = next(condition for condition in said if condition.type == "Ready")
+    wanted = {
+        "type": "Ready",
+        "status": ready.status,
+        "reason": str(ready.reason),
+        "message": conditions.cut(ready.message),
+        "observedGeneration": snapshot.generation,
+    }
+    return any(wanted.items() <= before.items() for before in snapshot.status.get("conditions", ()))
+
+
 def everything(view: View) -> tuple[Condition, ...]:
     """All conditions of a placed deployment that is not suspended."""
-    found = _trouble(view)
+    found = _trouble(view) or wedged.trouble(view.health)
     ready = _ready(view, found)
     said = [ready, _planned(view), _provisioned(view, found), _healthy(view, found)]
     if found is not None and found.final and ready.status != "True":
@@ -91,7 +104,7 @@ def _ready(view: View, found: Trouble | None) -> Condition:
             return conditions.not_ready(Reason.ROLLING_OUT, "the last replicas are being removed")
         return conditions.ready(Reason.IDLE_AT_ZERO, "replicas is 0: nothing runs and nothing is claimed")
     if counted.outdated:
-        return conditions.not_ready(Reason.ROLLING_OUT, _progress(view))
+        return conditions.not_ready(*_rolling(view, found))
     if counted.missing == 0:
         return conditions.ready(
             Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
@@ -102,6 +115,27 @@ def _ready(view: View, found: Trouble | None) -> Condition:
             Reason.REPLICAS_MISSING, f"served by {len(counted.proved)} of {view.wanted} replicas: {why}"
         )
     return _not_proved(view, found)
+
+
+def _rolling(view: View, found: Trouble | None) -> tuple[Reason, str]:
+    """Which way, how far, and what holds it up: the pod's name, and that the older generation serves on."""
+    counted = view.health
+    way = rollout.words(view.rollout or rollout.FIRST, view.plan, wanted=view.wanted)
+    said = f"{way}; {_progress(view)}"
+    on = "the older generation serves on" if counted.answering else "nothing answers"
+    if found is not None and found.reason not in _BEFORE_A_NODE:
+        return found.reason, f"{found.message}; {on}; {_progress(view)}"
+    if failing := failing_starts(view.snapshot, counted.current):
+        replica, facts = failing
+        assert facts.failure is not None
+        return Reason.ROLLING_OUT, (
+            f"{said}; pod {replica.name} {facts.failure.kind.value} and is not counted, {on}; "
+            f"see `kubectl logs {replica.name}`"
+        )
+    homeless = next((each for each in counted.current if not each.node), None)
+    if homeless is not None and not counted.leaving:
+        return Reason.ROLLING_OUT, f"{said}; pod {homeless.name} waits for a node, {on}"
+    return Reason.ROLLING_OUT, said
 
 
 def _not_proved(view: View, found: Trouble | None) -> Condition:

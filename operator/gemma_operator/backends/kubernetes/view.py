@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
+from gemma_operator.backends.kubernetes import rollout, wedged
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
     pod_intent,
     render,
     startup_budget_seconds,
+    with_rollout,
 )
+from gemma_operator.backends.kubernetes.render_container import farewell_of
+from gemma_operator.backends.kubernetes.rollout import Rollout
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Snapshot
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.values import Plan
@@ -34,6 +40,10 @@ class View:
     #: Children of ours that nothing renders any more.
     surplus: tuple[Child, ...]
     health: Health
+    #: Hash of the pod template as it is rendered.
+    intent: str
+    #: How the pods follow one another; None: `Snapshot.spare` has to be known first.
+    rollout: Rollout | None
     port: int
     startup_budget_seconds: int
 
@@ -47,6 +57,17 @@ class View:
         """What clients send as `model`."""
         assert self.snapshot.deployment is not None, "see `view`"
         return self.snapshot.deployment.model_name
+
+    @property
+    def falls_back_at(self) -> datetime | None:
+        """When a surge that finds no node becomes a drain."""
+        assert self.snapshot.deployment is not None, "see `view`"
+        if self.rollout is None:
+            return None
+        grace_seconds = farewell_of(self.snapshot.deployment).grace_seconds
+        return rollout.falls_back_at(
+            self.snapshot, self.rollout, intent=self.intent, grace_seconds=grace_seconds
+        )
 
     @property
     def url(self) -> str:
@@ -69,23 +90,42 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
         avoided=avoided_nodes(snapshot, plan),
         probe_key=snapshot.probe_key,
     )
+    intent = pod_intent(manifests)
+    way = rollout.chosen(snapshot, intent=intent, wanted=deployment.spec.replicas)
+    manifests = with_rollout(
+        manifests, way or rollout.FIRST, wedged_replaced_at=wedged.replaced_at(snapshot.children)
+    )
     rendered = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
     return View(
         snapshot=snapshot,
         plan=plan,
         manifests=manifests,
-        pending=tuple(manifest for manifest in manifests if not _stands(manifest, snapshot)),
+        pending=_pending(manifests, snapshot),
         surplus=tuple(
             child
             for child in snapshot.children
             if (child.kind, child.name) not in rendered and owner_of(child, snapshot) is Owner.OURS
         ),
-        health=health(
-            snapshot, wanted=deployment.spec.replicas, intent=pod_intent(manifests), port=engine.port
-        ),
+        health=health(snapshot, wanted=deployment.spec.replicas, intent=intent, port=engine.port),
+        intent=intent,
+        rollout=way,
         port=engine.port,
         startup_budget_seconds=startup_budget_seconds(deployment, plan),
     )
+
+
+def rolled_by(view: View, way: Rollout) -> View:
+    """The same view where the rollout goes another way from now on."""
+    replaced_at = wedged.replaced_at(view.snapshot.children)
+    manifests = with_rollout(view.manifests, way, wedged_replaced_at=replaced_at)
+    return replace(view, manifests=manifests, pending=_pending(manifests, view.snapshot), rollout=way)
+
+
+def noting_a_wedged_one(view: View, at: str) -> View:
+    """The same view where a wedged pod is deleted now: the Deployment remembers when."""
+    way = view.rollout or rollout.FIRST
+    manifests = with_rollout(view.manifests, way, wedged_replaced_at=at)
+    return replace(view, manifests=manifests, pending=_pending(manifests, view.snapshot))
 
 
 def avoided_nodes(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
@@ -130,6 +170,10 @@ def rendered_by_another(snapshot: Snapshot) -> str:
         if child.kind == DEPLOYMENT and version and version != RENDERER_VERSION:
             return version
     return ""
+
+
+def _pending(manifests: Iterable[Manifest], snapshot: Snapshot) -> tuple[Manifest, ...]:
+    return tuple(manifest for manifest in manifests if not _stands(manifest, snapshot))
 
 
 def _stands(manifest: Manifest, snapshot: Snapshot) -> bool:

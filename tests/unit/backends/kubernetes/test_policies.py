@@ -42,8 +42,12 @@ def test_the_order_of_the_policies_is_the_documentation():
         "foreign_child",
         "dying_child",
         "update_available",
+        "look_for_room",
+        "announce_gap",
+        "fall_back",
         "provision",
         "clear_refused",
+        "replace_wedged",
         "still_asking",
         "settled",
     ]

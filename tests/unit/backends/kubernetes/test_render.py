@@ -9,11 +9,11 @@ from gemma_operator.api import names
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
-    Rolling,
     pod_intent,
     render,
     startup_budget_seconds,
 )
+from gemma_operator.backends.kubernetes.rollout import FIRST, Rollout, Way, Why
 from gemma_operator.settings import OperatorSettings
 from plans import a_plan, some_settings
 from snapshots import ENGINE, UID, a_spec
@@ -38,7 +38,7 @@ EVERYTHING = {
 }
 
 
-def rendered(*, plan=None, replicas=1, name="chat", settings=None, rolling=None, **spec):
+def rendered(*, plan=None, replicas=1, name="chat", settings=None, rollout=FIRST, **spec):
     deployment = a_spec(**spec)
     deployment = deployment.model_copy(
         update={"metadata": deployment.metadata.model_copy(update={"name": name})}
@@ -50,7 +50,7 @@ def rendered(*, plan=None, replicas=1, name="chat", settings=None, rolling=None,
         replicas=replicas,
         settings=settings or OperatorSettings(),
         engine=ENGINE,
-        rolling=rolling or Rolling(),
+        rollout=rollout,
     )
 
 
@@ -140,7 +140,7 @@ def test_the_intent_stands_on_the_deployment():
 
 def test_a_rollout_never_needs_a_spare_gpu_unless_it_is_told_of_one():
     assert the_deployment()["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
-    surging = the_deployment(rolling=Rolling(max_surge=1, max_unavailable=0))
+    surging = the_deployment(rollout=Rollout(Way.SURGE, Why.ROOM))
     assert surging["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
