@@ -62,7 +62,7 @@ class WeightsTimes:
 def pod_times(pod: Json, *, engine: Json) -> PodTimes:
     """Cut from a pod as the API server has it (core/v1 PodStatus); `engine` is its containerStatus."""
     status: Json = pod.get("status", {})
-    inits = [_state_of(each) for each in status.get("initContainerStatuses", ())]
+    inits = [_state_of(each) for each in _fetching(pod)]
     ended = [state.get("finishedAt", "") for state in inits]
     return PodTimes(
         made=pod["metadata"].get("creationTimestamp") or "",
@@ -130,6 +130,14 @@ def _since(status: Json, kind: str) -> str:
         if (condition.get("type"), condition.get("status")) == (kind, "True"):
             return condition.get("lastTransitionTime") or ""
     return ""
+
+
+def _fetching(pod: Json) -> list[Json]:
+    """Statuses of init containers that end; a sidecar (restartPolicy Always) that somebody injected does not."""
+    specs = pod.get("spec", {}).get("initContainers", ())
+    sidecars = {each["name"] for each in specs if each.get("restartPolicy") == "Always"}
+    statuses = pod.get("status", {}).get("initContainerStatuses", ())
+    return [each for each in statuses if each.get("name") not in sidecars]
 
 
 def _engine_started(engine: Json) -> str:
