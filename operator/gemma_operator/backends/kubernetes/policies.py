@@ -13,7 +13,7 @@ from datetime import datetime
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef
-from gemma_operator.backends.kubernetes import rollout, speech, wedged
+from gemma_operator.backends.kubernetes import rollout, speech, standing, wedged
 from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner
 from gemma_operator.backends.kubernetes.view import (
@@ -117,7 +117,7 @@ def announce_gap(view: View, now: datetime) -> Decision | None:
     if not alone or not rollout.begins(snapshot, intent=view.intent) or not view.health.answering:
         return None
     said = speech.everything(view)
-    if speech.stands(said, snapshot):
+    if standing.stands(said, snapshot):
         return None
     # the status that is written brings the next look
     return Decision(policy="announce_gap", conditions=said, status=speech.status(view))
@@ -175,7 +175,7 @@ def _less_a_wedged_one(
 def still_asking(view: View, now: datetime) -> Decision | None:
     """A restarted operator has not asked yet: what was said last stands until every ready replica was asked."""
     snapshot = view.snapshot
-    if view.pending or view.surplus or not speech.was_ready(snapshot):
+    if view.pending or view.surplus or not standing.learnt_by_asking(snapshot):
         return None
     unasked = [
         replica

@@ -48,6 +48,10 @@ class Why(StrEnum):
     TAKEN = "Taken"
 
 
+#: Such a choice stands until its rollout ends; what somebody asked for ends with the asking.
+_BY_ROOM: Final = frozenset({Why.FIRST, Why.ROOM, Why.ELSEWHERE, Why.NO_ROOM, Why.TAKEN})
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """The way of the rollout to the template that stands beside it."""
@@ -83,10 +87,11 @@ def chosen(snapshot: Snapshot, *, intent: str, wanted: int) -> Rollout | None:
     strategy = snapshot.deployment.spec.rollout.strategy
     followed = [each for each in _living(snapshot.replicas) if each.intent != intent]
     standing = _standing(snapshot.children, intent=intent)
-    if standing is not None:
-        return _asked(strategy, snapshot) or standing if followed else standing
-    if not followed or not wanted:
+    if standing is None and not (followed and wanted):
         return FIRST
+    if standing is not None and (not followed or standing.why in _BY_ROOM):
+        # a change of mind counts in the middle of a rollout, and at rest it writes nothing
+        return (_asked(strategy, snapshot) or standing) if followed else standing
     return _asked(strategy, snapshot) or _by_room(snapshot, wanted=wanted)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import StatusFields
-from gemma_operator.backends.kubernetes import rollout, setbacks, startup_ledger, wedged
+from gemma_operator.backends.kubernetes import rollout, setbacks, standing, startup_ledger, wedged
 from gemma_operator.backends.kubernetes.failures import Trouble, not_made, refused, trouble
 from gemma_operator.backends.kubernetes.health import failing_starts, is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
@@ -28,29 +28,6 @@ from gemma_operator.probing.facts import counts_as_proved
 _BEFORE_A_NODE: Final = frozenset(
     {Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED, Reason.QUOTA_EXCEEDED, Reason.NODE_REFUSES}
 )
-
-
-def was_ready(snapshot: Snapshot) -> bool:
-    """This generation has been Ready before: from then on one replica may be missing."""
-    return any(
-        condition.get("type") == "Ready"
-        and condition.get("status") == "True"
-        and condition.get("observedGeneration") == snapshot.generation
-        for condition in snapshot.status.get("conditions", ())
-    )
-
-
-def stands(said: Sequence[Condition], snapshot: Snapshot) -> bool:
-    """What is about to be said of Ready is what the status says."""
-    ready = next(condition for condition in said if condition.type == "Ready")
-    wanted = {
-        "type": "Ready",
-        "status": ready.status,
-        "reason": str(ready.reason),
-        "message": conditions.cut(ready.message),
-        "observedGeneration": snapshot.generation,
-    }
-    return any(wanted.items() <= before.items() for before in snapshot.status.get("conditions", ()))
 
 
 def everything(view: View) -> tuple[Condition, ...]:
@@ -109,7 +86,7 @@ def _ready(view: View, found: Trouble | None) -> Condition:
         return conditions.ready(
             Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
         )
-    if was_ready(view.snapshot) and len(counted.proved) >= max(1, view.wanted - 1):
+    if standing.was_ready(view.snapshot) and len(counted.proved) >= max(1, view.wanted - 1):
         why = _not_proved(view, found).message
         return conditions.ready(
             Reason.REPLICAS_MISSING, f"served by {len(counted.proved)} of {view.wanted} replicas: {why}"

@@ -1,0 +1,45 @@
+"""What the status says of Ready already, and how it came to be said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gemma_operator.api import conditions
+from gemma_operator.api.conditions import Condition, Reason
+from gemma_operator.backends.kubernetes.snapshot import Snapshot
+
+_BY_ASKING: Final = frozenset({Reason.PROBE_FAILED.value, Reason.WRONG_MODEL.value, Reason.WEDGED.value})
+
+
+def was_ready(snapshot: Snapshot) -> bool:
+    """This generation has been Ready before: from then on one replica may be missing."""
+    return any(
+        condition.get("type") == "Ready"
+        and condition.get("status") == "True"
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def learnt_by_asking(snapshot: Snapshot) -> bool:
+    """What is said of this generation's Ready is a verdict of the prober, good or bad."""
+    return was_ready(snapshot) or any(
+        condition.get("type") == "Ready"
+        and condition.get("reason") in _BY_ASKING
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def stands(said: Sequence[Condition], snapshot: Snapshot) -> bool:
+    """What is about to be said of Ready is what the status says."""
+    ready = next(condition for condition in said if condition.type == "Ready")
+    wanted = {
+        "type": "Ready",
+        "status": ready.status,
+        "reason": str(ready.reason),
+        "message": conditions.cut(ready.message),
+        "observedGeneration": snapshot.generation,
+    }
+    return any(wanted.items() <= before.items() for before in snapshot.status.get("conditions", ()))
