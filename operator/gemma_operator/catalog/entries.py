@@ -6,9 +6,10 @@ would repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from gemma_operator.catalog.incompatibilities import VLLM
 from gemma_operator.catalog.reading import Entry
 from gemma_operator.catalog.records import (
     Accelerator,
@@ -84,6 +85,7 @@ def _drafter(entry: Entry) -> Drafter:
 
 def _evidence(entry: Entry) -> DrafterEvidence:
     return DrafterEvidence(
+        engine=entry.text("engine", VLLM),
         since=entry.text("from"),
         before=entry.text("before") if entry.has("before") else None,
         overhead_gib=entry.number("overheadGib"),
@@ -113,13 +115,21 @@ def checkpoint(name: str, entry: Entry) -> Checkpoint:
         modalities=frozenset(entry.texts("modalities", ("text", "image", "video", "audio"))),
         licence=entry.text("licence", "apache-2.0"),
         gated=entry.boolean("gated", False),
-        minimum_engine_version=entry.text("minimumEngineVersion", "0.19.1"),
+        minimum_engine_versions=_minimum_versions(entry),
         minimum_compute_capability=entry.capability("minimumComputeCapability", "8.0"),
         tensor_parallel=entry.integers("tensorParallel", (1, 2, 4, 8)),
         tuning=entry.text("tuning", "Instruct"),
         source=entry.text("source"),
         chat_template=entry.text("chatTemplate", ""),
     )
+
+
+def _minimum_versions(entry: Entry) -> Mapping[str, str]:
+    """A version alone is vLLM's."""
+    key = "minimumEngineVersion"
+    if entry.has(key) and not entry.is_text(key):
+        return entry.text_map(key)
+    return {VLLM: entry.text(key, "0.19.1")}
 
 
 def accelerator(name: str, entry: Entry) -> Accelerator:

@@ -16,6 +16,8 @@ from gemma_operator.catalog.reading import Entry
 
 _ISSUE: Final = re.compile(r"https://github\.com/([^/]+/[^/]+)/(?:issues|pull)/(\d+)")
 _ENGINE_REPOSITORY: Final = "vllm-project/vllm"
+#: The engine that an entry speaks of where it names none, and whose versions a checkpoint's minimum is.
+VLLM: Final = "VLLM"
 
 
 class Effect(Enum):
@@ -57,6 +59,7 @@ class Incompatibility:
     sources: tuple[str, ...]
     #: The first engine version that has it no more, where one is known.
     fixed_in: str | None
+    engines: frozenset[str]
     variants: frozenset[str] | None
     precisions: frozenset[str] | None
     #: Repositories of a hub, as shell patterns.
@@ -103,6 +106,7 @@ def incompatibility(name: str, entry: Entry) -> Incompatibility:
         message=entry.text("message"),
         sources=_sources(entry),
         fixed_in=entry.text("fixedIn") if entry.has("fixedIn") else None,
+        engines=frozenset(entry.texts("engines", (VLLM,))),
         variants=_set(entry, "variants"),
         precisions=_set(entry, "precisions"),
         repositories=entry.texts("repositories", ()),

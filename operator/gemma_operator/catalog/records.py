@@ -52,6 +52,7 @@ class Linears:
 class DrafterEvidence:
     """Start-ups that showed what the engine takes for a drafter, from one version on and before another."""
 
+    engine: str
     since: str
     before: str | None
     #: On each GPU, beside its weights.
@@ -116,7 +117,8 @@ class Checkpoint:
     modalities: frozenset[str]
     licence: str
     gated: bool
-    minimum_engine_version: str
+    #: By engine; one that is not named has no minimum.
+    minimum_engine_versions: Mapping[str, str]
     #: Compute capability from which the engine has kernels for it, e.g. (7, 5).
     minimum_compute_capability: tuple[int, int]
     tensor_parallel: tuple[int, ...]

@@ -64,6 +64,7 @@ class InputsOf:
             obj["metadata"]["namespace"],
             deployment.spec,
             engine_overrides=extra.overrides,
+            default_engine=self._settings.default_engine,
             default_version=self._settings.default_engine_version,
         )
         return Inputs(deployment, request, inputs_hash(request), extra.unknown)

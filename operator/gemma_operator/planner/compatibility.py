@@ -29,6 +29,7 @@ class Combination:
     precision: str
     accelerator: str
     compute_capability: tuple[int, int] | None
+    engine: str
     engine_version: str
     tensor_parallel: int
     kv_cache_precision: str | None = None
@@ -56,9 +57,11 @@ def matching(
     return (entry for entry in entries if entry.effect is effect and _matches(entry, asked))
 
 
-def of_version(entries: Iterable[Incompatibility], version: str) -> tuple[Incompatibility, ...]:
-    """The entries that can match at all with that engine: one request has one version."""
-    return tuple(entry for entry in entries if _version_holds(entry.versions, version))
+def of_engine(entries: Iterable[Incompatibility], engine: str, version: str) -> tuple[Incompatibility, ...]:
+    """The entries that can match at all with that engine: one request has one version of one."""
+    return tuple(
+        entry for entry in entries if engine in entry.engines and _version_holds(entry.versions, version)
+    )
 
 
 class Compatibility:
@@ -71,7 +74,7 @@ class Compatibility:
         self._drafting = self._features | {DRAFTING}
         self._entries = tuple(
             entry
-            for entry in of_version(catalog.incompatibilities, request.engine_version)
+            for entry in of_engine(catalog.incompatibilities, request.engine, request.engine_version)
             if entry.modalities <= request.modalities
             and entry.features <= self._drafting
             and entry.named_features <= request.named_features
@@ -118,6 +121,7 @@ class Compatibility:
             precision=candidate.precision,
             accelerator=shape.accelerator,
             compute_capability=shape.compute_capability,
+            engine=self._request.engine,
             engine_version=self._request.engine_version,
             tensor_parallel=candidate.tensor_parallel,
             kv_cache_precision=None if kv_precision is None else kv_precision.value,
@@ -149,7 +153,7 @@ class Compatibility:
 def driver_refusal(request: Request, shape: PoolShape, catalog: Catalog) -> str | None:
     """Why the driver of a pool is too old, whatever would be served there."""
     own_image = request.engine_image is not None
-    for entry in of_version(catalog.incompatibilities, request.engine_version):
+    for entry in of_engine(catalog.incompatibilities, request.engine, request.engine_version):
         concerns = not (own_image and OWN_IMAGE in entry.without_features)
         if concerns and entry.effect is Effect.REFUSE and _driver_alone(entry, shape):
             return f"driver {shape.driver_major} is too old: {entry.told}"
@@ -169,7 +173,8 @@ def _driver_alone(entry: Incompatibility, shape: PoolShape) -> bool:
 
 def _matches(entry: Incompatibility, asked: Combination) -> bool:
     return (
-        _version_holds(entry.versions, asked.engine_version)
+        asked.engine in entry.engines
+        and _version_holds(entry.versions, asked.engine_version)
         and entry.modalities <= asked.modalities
         and entry.named_features <= asked.named_features
         and _flags_hold(entry.flags, asked.flags)

@@ -57,6 +57,8 @@ class Drafters:
             return f"{fit.candidate.variant.name} has none"
         if checkpoint is not None and checkpoint.tuning == "Base":
             return f"{drafter.repo} is made for the instruction-tuned model"
+        if self._request.own_weights is not None:
+            return f"{drafter.repo} is made for the published weights"
         evidence = self._evidence(drafter)
         size = drafting.weights_bytes(drafter, tensor_parallel=fit.candidate.tensor_parallel)
         if evidence is None or size is None:
@@ -70,7 +72,7 @@ class Drafters:
         version = versions.parse(self._request.engine_version)
         for each in drafter.evidence:
             before = each.before is None or version < versions.parse(each.before)
-            if before and version >= versions.parse(each.since):
+            if each.engine == self._request.engine and before and version >= versions.parse(each.since):
                 return each
         return None
 

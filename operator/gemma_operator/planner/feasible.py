@@ -179,8 +179,9 @@ def _checkpoint_refused(candidate: Candidate, request: Request, shape: PoolShape
     assert checkpoint is not None
     if gpus not in checkpoint.tensor_parallel or candidate.variant.query_heads % gpus:
         return f"{checkpoint.repo} does not divide by {gpus} GPUs"
-    if versions.parse(request.engine_version) < versions.parse(checkpoint.minimum_engine_version):
-        return f"{checkpoint.repo} needs {request.engine} {checkpoint.minimum_engine_version}"
+    least = checkpoint.minimum_engine_versions.get(request.engine)
+    if least is not None and versions.parse(request.engine_version) < versions.parse(least):
+        return f"{checkpoint.repo} needs {request.engine} {least}"
     capability = shape.compute_capability
     if capability is not None and capability < checkpoint.minimum_compute_capability:
         needed = ".".join(map(str, checkpoint.minimum_compute_capability))

@@ -18,6 +18,7 @@ from gemma_operator.planner import explain, weights
 from gemma_operator.planner.annotation import from_annotation, to_annotation
 from gemma_operator.planner.choice import Choice, Outcome, node_price_share
 from gemma_operator.planner.demand import demand
+from gemma_operator.planner.needs import Needs
 from gemma_operator.planner.own_weights import told_shape
 from gemma_operator.planner.values import (
     Feasible,
@@ -29,7 +30,7 @@ from gemma_operator.planner.values import (
     Request,
     Settings,
 )
-from gemma_operator.planner.vllm.kv_cache import capacity
+from gemma_operator.planner.vllm import kv_cache, versions
 from gemma_operator.planner.words import money
 
 __all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "money", "to_annotation", "to_status"]
@@ -194,7 +195,7 @@ def from_status(
         ),
         kv_tokens=fit.kv_tokens
         if settings == fit.settings
-        else _kv_tokens(fit, settings, int(memory["kvCache"])),
+        else _kv_tokens(fit, settings, int(memory["kvCache"]), request=request, catalog=catalog),
         correction_mib=int(status.get("correctionMiB", 0)),
         tight=bool(status.get("tight", False)),
         reason=str(status.get("reason", "")),
@@ -250,15 +251,13 @@ def _settings(status: Mapping[str, Any], found: Settings) -> Settings:
     )
 
 
-def _kv_tokens(fit: Fit, settings: Settings, kv_cache_mib: int) -> int:
+def _kv_tokens(fit: Fit, settings: Settings, kv_cache_mib: int, *, request: Request, catalog: Catalog) -> int:
     """What the engine prints for settings that are not those of today's fit."""
-    held = capacity(
-        fit.candidate.variant,
-        max_model_len=settings.context_length,
-        max_num_batched_tokens=settings.max_batched_tokens,
-        tensor_parallel_size=settings.tensor_parallel,
-        kv_cache_element_bytes=settings.kv_cache_precision.element_bytes,
+    row = Needs(request, catalog).row_of(replace(fit, settings=settings))
+    held = kv_cache.held_by(
+        row.layout,
         available_bytes=kv_cache_mib * MIB,
-        async_scheduling=settings.async_scheduling,
+        max_model_len=settings.context_length,
+        rules=versions.rules(catalog.engines[request.engine], request.engine_version),
     )
     return held.tokens or 0

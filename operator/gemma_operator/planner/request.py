@@ -40,6 +40,7 @@ def from_spec(
     spec: GemmaDeploymentSpec,
     *,
     engine_overrides: Iterable[tuple[str, str]] = (),
+    default_engine: str = AUTO_ENGINE,
     default_version: str = "0.32",
 ) -> Request:
     """The planner's request.
@@ -61,7 +62,7 @@ def from_spec(
         modalities=frozenset(str(modality) for modality in serving.effective_modalities),
         kv_cache_precision=str(serving.kv_cache_precision),
         speculative_decoding=str(serving.speculative_decoding),
-        engine=AUTO_ENGINE if engine == "Auto" else engine,
+        engine=default_engine if engine == "Auto" else engine,
         engine_version=serving.engine.version or default_version,
         engine_overrides=tuple(engine_overrides),
         pools=tuple(hardware.pools) or None,

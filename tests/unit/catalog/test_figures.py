@@ -245,7 +245,8 @@ def test_a_revision_is_a_whole_commit():
 def test_checkpoints_are_free_and_say_which_engine_and_card_they_need():
     for checkpoint in packaged().checkpoints:
         assert (checkpoint.licence, checkpoint.gated) == ("apache-2.0", False)
-        assert checkpoint.minimum_engine_version == ("0.23.0" if checkpoint.variant == "12B" else "0.19.1")
+        least = "0.23.0" if checkpoint.variant == "12B" else "0.19.1"
+        assert checkpoint.minimum_engine_versions == {"VLLM": least}
         assert checkpoint.minimum_compute_capability == (8, 0)
         assert checkpoint.source.startswith("https://huggingface.co/" + checkpoint.repo)
 

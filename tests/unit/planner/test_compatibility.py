@@ -10,7 +10,7 @@ import pytest
 
 from gemma_operator.catalog.incompatibilities import Effect, reference
 from gemma_operator.catalog.loader import packaged
-from gemma_operator.planner.compatibility import Combination, known_bad, matching, of_version
+from gemma_operator.planner.compatibility import Combination, known_bad, matching, of_engine
 
 REFUSE, WARN, LIMIT = Effect.REFUSE, Effect.WARN, Effect.LIMIT
 GOOD = Combination(
@@ -18,6 +18,7 @@ GOOD = Combination(
     precision="bf16",
     accelerator="nvidia-h100-80gb",
     compute_capability=(9, 0),
+    engine="VLLM",
     engine_version="0.32",
     tensor_parallel=1,
     repository="google/gemma-4-31B-it",
@@ -385,10 +386,18 @@ def test_a_cache_precision_that_is_open_matches_nothing_about_it():
 
 
 def test_entries_of_older_engines_are_left_out_for_a_newer_one():
-    names = {entry.name for entry in of_version(packaged().incompatibilities, "0.32")}
+    names = {entry.name for entry in of_engine(packaged().incompatibilities, "VLLM", "0.32")}
     assert "turing" in names
     assert not names & {"mtp-before-0.21", "unified-before-0.23", "transformers-5.15"}
-    assert "gemma4-before-0.19.1" in {e.name for e in of_version(packaged().incompatibilities, "0.18.0")}
+    older = of_engine(packaged().incompatibilities, "VLLM", "0.18.0")
+    assert "gemma4-before-0.19.1" in {entry.name for entry in older}
+
+
+def test_what_is_known_of_one_engine_says_nothing_of_another():
+    turing = replace(GOOD, compute_capability=(7, 5))
+    assert known_bad(packaged().incompatibilities, turing) is not None
+    assert known_bad(packaged().incompatibilities, replace(turing, engine="OTHER")) is None
+    assert of_engine(packaged().incompatibilities, "OTHER", "0.32") == ()
 
 
 @pytest.mark.parametrize(

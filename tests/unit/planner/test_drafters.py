@@ -18,7 +18,7 @@ from plans import some_serving
 from unit.planner.shapes import ALL_VARIANTS, a_pool, a_request
 
 GIB = 1024**3
-MEASURED = DrafterEvidence(since="0.21.0", before=None, overhead_gib=0.25, source="a test")
+MEASURED = DrafterEvidence(engine="VLLM", since="0.21.0", before=None, overhead_gib=0.25, source="a test")
 NAMED = frozenset({DRAFTING})
 H100, A100 = a_pool("nvidia-h100-80gb"), a_pool("nvidia-a100-80gb")
 
@@ -86,11 +86,12 @@ def test_who_did_not_ask_is_told_nothing():
 @pytest.mark.parametrize(
     ("evidence", "version"),
     [
-        (DrafterEvidence("0.33.0", None, 0.25, ""), "0.32"),
-        (DrafterEvidence("0.21.0", "0.32.0", 0.25, ""), "0.32"),
+        (DrafterEvidence("VLLM", "0.33.0", None, 0.25, ""), "0.32"),
+        (DrafterEvidence("VLLM", "0.21.0", "0.32.0", 0.25, ""), "0.32"),
+        (DrafterEvidence("OTHER", "0.21.0", None, 0.25, ""), "0.32"),
     ],
 )
-def test_evidence_is_of_versions(evidence, version):
+def test_evidence_is_of_one_engine_and_its_versions(evidence, version):
     _, fit = fitted(with_evidence(evidence), engine_version=version)
     assert fit.settings.drafting is None
 
