@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -95,3 +96,21 @@ def test_pods_that_exist_are_counted_and_those_that_a_gate_holds():
     ]
     (claim,) = found(a_gd("chat", replicas=4), told=TOLD, pods=pods)
     assert (claim.made, claim.gated) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("way", "intents", "claimed"),
+    [
+        ("Surge/Room", ("old", "old"), 3),
+        ("Surge/Room", ("old", "new", "new"), 3),
+        ("Surge/Room", ("new", "new"), 2),
+        ("Replace/NoRoom", ("old", "new"), 2),
+        ("", ("old", "old"), 2),
+    ],
+)
+def test_a_surge_claims_one_replica_more_until_no_older_one_is_left(way, intents, claimed):
+    bearer = a_bearer(CARRIED)
+    bearer = replace(bearer, intent="new", annotations={**bearer.annotations, names.ROLLOUT: way})
+    pods = [a_replica(f"chat-{place}", intent=intent) for place, intent in enumerate(intents)]
+    (claim,) = found(a_gd("chat", replicas=2), children=[bearer], pods=pods)
+    assert claim.replicas == claimed
