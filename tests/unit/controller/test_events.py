@@ -3,7 +3,10 @@
 from dataclasses import replace
 
 from gemma_operator.controller.policies import decide
+from gemma_operator.hardware.records import PoolId, PoolSource
 from gemma_operator.planner.plan import to_status
+from gemma_operator.planner.spare import Spare
+from gemma_operator.planner.values import LeftPool
 from plans import a_plan, some_settings
 from snapshots import ENGINE, NOW, a_running_snapshot, proved
 
@@ -79,3 +82,35 @@ def test_the_same_plan_made_again_is_no_event():
 
 def test_the_first_plan_is_no_change():
     assert spoken(a_world())[0] == []
+
+
+def after(plan, **old):
+    """The plan stands in the Deployment, and the status speaks of the one before it still."""
+    before = to_status(a_plan(**old))
+    return spoken(replace(a_world(plan=before), plan=plan, spare=Spare(1, drained_frees_room=True)))[0]
+
+
+def test_a_pool_that_was_left_is_told_once_with_what_was_taken_instead():
+    left = LeftPool(a_plan().pool, 60, 0)
+    elsewhere = PoolId(PoolSource.GKE_NODEPOOL, "l4", "nvidia.com/gpu", "x")
+    plan = a_plan(variant="E4B", pool=elsewhere, planned_at="2026-11-25T09:05:00Z", left=(left,))
+    found = after(plan)
+    ((kind, _, message),) = [each for each in found if each[1] == "CapacityTimeout"]
+    assert kind == "Warning"
+    assert message.startswith("gke-nodepool/h100 brought no node within 60 s and was left; now E4B bf16")
+    assert "Replanned" not in [each[1] for each in found]
+    assert [each for each in after(plan, pool=elsewhere, variant="E4B") if each[1] == "CapacityTimeout"] == []
+
+
+def test_a_measured_figure_is_told_once():
+    plan = a_plan(correction_mib=700, planned_at="2026-11-25T09:05:00Z")
+    told = [each for each in after(plan) if each[1] == "Replanned"]
+    ((kind, _, message),) = told
+    assert kind == "Warning"
+    assert message.startswith("reckoned with 700 MiB a GPU more than before")
+    assert [each for each in after(plan, correction_mib=700) if each[1] == "Replanned"] == []
+
+
+def test_other_inputs_are_no_setback():
+    plan = a_plan(correction_mib=700, planned_at="2026-11-25T09:05:00Z")
+    assert [each for each in after(plan, inputs_hash="older") if "MiB a GPU more" in each[2]] == []

@@ -1,15 +1,19 @@
 """What is decided before a backend is asked: each policy alone, then the order of the list."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask
+from gemma_operator.backends.kubernetes.startup_ledger import PodTimes
 from gemma_operator.controller.policies import POLICIES, decide
+from gemma_operator.planner.correction import Refusal
+from gemma_operator.planner.values import LeftPool
 from plans import a_plan
-from snapshots import ENGINE, NOW, a_placement, a_running_snapshot, a_snapshot, said
+from snapshots import ENGINE, NOW, a_placement, a_replica, a_running_snapshot, a_snapshot, said
 
 
 def decided(snapshot):
@@ -188,6 +192,92 @@ def test_a_replan_that_finds_nothing_costs_nothing_that_runs():
 
 def test_a_plan_whose_pool_is_gone_is_made_anew():
     assert decided(a_running_snapshot(plan_possible=False)).ask is Ask.PLACE
+
+
+def test_a_plan_whose_pool_is_gone_and_that_nothing_replaces_is_impossible():
+    gone = a_running_snapshot(plan_possible=False)
+    decision = decided(answered(gone))
+    assert said(decision)["Planned"] == ("False", "PlanImpossible")
+    assert said(decision)["Stalled"] == ("True", "PlanImpossible")
+    assert decision.conditions[0].message.startswith("pool gke-nodepool/h100 of the plan is gone")
+    assert "58.8 GiB" in decision.conditions[0].message
+    waits = decided(answered(gone, waiting=True, reason=Reason.WAITING_FOR_CAPACITY))
+    assert said(waits)["Planned"] == ("False", "WaitingForCapacity")
+
+
+LEFT = a_plan(planned_at="2026-11-25T09:05:00Z", left=(LeftPool(a_plan().pool, 60, 0),))
+
+
+def test_a_plan_whose_capacity_wait_is_over_asks_for_another_and_makes_it():
+    snapshot = a_running_snapshot(wait_over=True)
+    assert decided(snapshot).ask is Ask.PLACE
+    decision = decided(answered(snapshot, LEFT))
+    assert decision.policy == "provision"
+    assert "brought no node within 60 s and was left" in decision.status.plan["reason"] + " ".join(
+        condition.message for condition in decision.conditions
+    )
+
+
+def test_the_plan_that_came_after_it_is_not_asked_for_again():
+    written = replace(a_running_snapshot(), plan=LEFT)
+    assert decided(written).ask is Ask.NOTHING
+    again = replace(
+        written, wait_over=True, placement=a_placement(LEFT, token=a_running_snapshot().ask_token)
+    )
+    assert decided(again).ask is Ask.PLACE, "its own wait is another question"
+
+
+def test_where_nothing_else_has_room_it_stays_where_it_waits():
+    snapshot = a_running_snapshot(wait_over=True)
+    decision = decided(answered(snapshot, waiting=True, reason=Reason.WAITING_FOR_CAPACITY))
+    assert said(decision)["Planned"] == ("True", "Planned")
+    assert not decision.apply
+    assert not decision.delete
+
+
+def pending(made):
+    pod = a_replica(phase="Pending", node="", ready=False, started=False, times=PodTimes(made=made))
+    return replace(pod, unschedulable_message="0/9 nodes are available")
+
+
+def test_who_waits_for_capacity_is_looked_at_when_its_wait_is_over():
+    spec = {"placement": {"capacityTimeoutSeconds": 600}}
+    waits = a_running_snapshot(spec=spec, replicas=(pending("2026-11-25T09:00:00Z"),), facts={}, served=())
+    assert decided(waits).look_again_after_seconds == 600
+    assert decided(a_running_snapshot(spec=spec)).look_again_after_seconds is None
+    answer = {"waiting": True, "reason": Reason.WAITING_FOR_CAPACITY}
+    over = decide(
+        answered(replace(waits, wait_over=True), **answer), now=NOW + timedelta(seconds=601), engine=ENGINE
+    )
+    assert over.look_again_after_seconds is None, "only room that comes changes anything"
+
+
+SHORT = Refusal(Reason.KV_CACHE_TOO_SMALL, short_mib=900, kv_cache_mib=39000)
+
+
+def test_a_refusal_for_want_of_memory_asks_for_another_plan():
+    snapshot = a_running_snapshot(refusal=SHORT)
+    assert decided(snapshot).ask is Ask.PLACE
+    corrected = a_plan(correction_mib=1000, planned_at="2026-11-25T09:05:00Z")
+    decision = decided(answered(snapshot, corrected))
+    assert decision.policy == "provision"
+    assert decision.status.plan["correctionMiB"] == 1000
+
+
+def test_a_refusal_that_no_other_plan_mends_is_stalled_with_its_figure():
+    decision = decided(answered(a_running_snapshot(refusal=SHORT)))
+    assert said(decision)["Stalled"] == ("True", "KvCacheTooSmall")
+    assert "1000 MiB a GPU more than before" in decision.conditions[0].message
+    assert "58.8 GiB" in decision.conditions[0].message
+    assert not decision.apply
+
+
+def test_a_refusal_whose_next_plan_waits_for_room_is_no_stall():
+    decision = decided(
+        answered(a_running_snapshot(refusal=SHORT), waiting=True, reason=Reason.WAITING_FOR_CAPACITY)
+    )
+    assert said(decision)["Reconciling"] == ("True", "WaitingForCapacity")
+    assert "Stalled" not in said(decision)
 
 
 def test_suspended_from_the_start_is_planned_and_shown_and_nothing_made():

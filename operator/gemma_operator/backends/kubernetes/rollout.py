@@ -85,7 +85,8 @@ def chosen(snapshot: Snapshot, *, intent: str, wanted: int) -> Rollout | None:
     """The way to the template `intent`; None: `snapshot.spare` must be known first."""
     assert snapshot.deployment is not None, "see `view`"
     strategy = snapshot.deployment.spec.rollout.strategy
-    followed = [each for each in _living(snapshot.replicas) if each.intent != intent]
+    # a pod without a node serves nothing: it goes at once, before a node is brought for it in vain
+    followed = [each for each in _living(snapshot.replicas) if each.intent != intent and each.node]
     standing = _standing(snapshot.children, intent=intent)
     if standing is None and not (followed and wanted):
         return FIRST

@@ -83,6 +83,12 @@ def test_nothing_follows_what_never_ran():
     assert rollout.chosen(a_running_snapshot(replicas=(), facts={}), intent="new", wanted=1) == FIRST
 
 
+def test_an_older_pod_without_a_node_is_not_kept_until_its_successor_serves():
+    waiting = a_replica(intent="older", node="", phase="Pending", ready=False, started=False)
+    snapshot = edited(replicas=1)
+    assert figures(decided(replace(snapshot, replicas=(waiting,), facts={}, served=()))) == DRAIN
+
+
 def test_with_a_spare_replicas_room_the_new_one_comes_first():
     decision = decided(edited(spare=ROOM))
     assert figures(decision) == SURGE
