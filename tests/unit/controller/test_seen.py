@@ -9,7 +9,7 @@ import pytest
 
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import Reason
-from gemma_operator.backends.decision import Decision
+from gemma_operator.backends.decision import Decision, StatusFields
 from gemma_operator.catalog.records import Price
 from gemma_operator.controller.seen import targets, view_of
 from plans import a_plan
@@ -78,6 +78,15 @@ def test_conditions_are_those_just_said_else_those_that_stand():
     snapshot = a_running_snapshot(status=stands)
     assert view_of(snapshot, SAID, ENGINE).conditions == {"Ready": "False"}
     assert view_of(snapshot, Decision(policy="still_asking"), ENGINE).conditions == {"Ready": "True"}
+
+
+def test_a_start_is_told_as_it_was_just_written_else_as_it_stands():
+    stands = a_running_snapshot(status={"startup": [{"phase": "load", "seconds": 61}]})
+    assert view_of(stands, Decision(policy="still_asking"), ENGINE).startup_seconds == {"load": 61}
+    written = StatusFields(startup=[{"phase": "load", "seconds": 7}, {"phase": "image", "seconds": 0}])
+    told = view_of(stands, Decision(policy="settled", status=written), ENGINE)
+    assert told.startup_seconds == {"load": 7, "image": 0}
+    assert view_of(a_running_snapshot(), SAID, ENGINE).startup_seconds == {}
 
 
 def test_replicas_are_counted_by_what_they_are():
