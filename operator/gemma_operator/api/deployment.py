@@ -9,7 +9,7 @@ from gemma_operator.api.base import ApiModel, Bool, Int, Rule
 from gemma_operator.api.hardware import HardwareSpec
 from gemma_operator.api.meta import ObjectMeta
 from gemma_operator.api.model import AUDIO_VARIANTS, EDGE_VARIANTS, ModelSpec, Tuning
-from gemma_operator.api.placement import Backend, PlacementSpec, WeightsSpec
+from gemma_operator.api.placement import Backend, CacheType, PlacementSpec, WeightsSpec
 from gemma_operator.api.pod import PodSpec
 from gemma_operator.api.scaling import AutoscalingSpec, RolloutSpec
 from gemma_operator.api.serving import MAX_EDGE_CONTEXT_LENGTH, Modality, ServingSpec, ToolCalling
@@ -73,6 +73,20 @@ class GemmaDeploymentSpec(ApiModel):
             "audio",
             field_path=".serving.modalities",
             holds=_audio_has_a_variant,
+        ),
+        Rule(
+            cel="!has(self.model) || !has(self.model.source) || !has(self.model.source.persistentVolumeClaim) || "
+            "!has(self.weights) || !has(self.weights.cache) || !has(self.weights.cache.type) || "
+            "self.weights.cache.type == 'None'",
+            message="weights that lie on a claim are not brought anywhere: remove weights.cache, or "
+            "model.source.persistentVolumeClaim",
+            field_path=".weights.cache",
+            holds=lambda spec: (
+                spec.model.source is None
+                or spec.model.source.persistent_volume_claim is None
+                or spec.weights.cache.type is CacheType.NONE
+            ),
+            reason="FieldValueForbidden",
         ),
         Rule(
             cel=f"!{_ON_VERTEX} || has(self.vertex)",

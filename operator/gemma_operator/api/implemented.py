@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from gemma_operator.api.deployment import GemmaDeploymentSpec
-from gemma_operator.api.placement import CacheType
 
 NOT_IMPLEMENTED: Final[dict[str, Callable[[GemmaDeploymentSpec], bool]]] = {
-    "model.source": lambda spec: spec.model.source is not None,
+    "model.source.image": lambda spec: spec.model.source is not None and spec.model.source.image is not None,
+    "model.source.objectStore": lambda spec: (
+        spec.model.source is not None and spec.model.source.object_store is not None
+    ),
     "model.adapters": lambda spec: bool(spec.model.adapters),
-    "weights.cache": lambda spec: spec.weights.cache.type is not CacheType.NONE,
     "access.gateway": lambda spec: spec.access is not None and spec.access.gateway is not None,
     "vertex": lambda spec: spec.vertex is not None or spec.on_vertex,
     "autoscaling": lambda spec: spec.autoscaling is not None,

@@ -9,8 +9,19 @@ from typing import Any
 from gemma_operator.apiserver.cache import Cache
 from gemma_operator.apiserver.optional import OptionalCache
 from gemma_operator.backends.kubernetes.claims import ClaimRecord
-from gemma_operator.backends.kubernetes.records import cut_replica, cut_slice, deployment_of
-from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
+from gemma_operator.backends.kubernetes.records import (
+    cut_replica,
+    cut_slice,
+    cut_weights_pod,
+    deployment_of,
+)
+from gemma_operator.backends.kubernetes.snapshot import (
+    Child,
+    Key,
+    Replica,
+    ServedAddress,
+    WeightsPod,
+)
 from gemma_operator.hardware.admissions import Admission, admission
 from gemma_operator.hardware.computeclasses import ComputeClassRecord
 from gemma_operator.hardware.dra import SliceRecord
@@ -29,6 +40,8 @@ class PodSeen:
     replica: Replica | None
     #: Namespace and the children's name of its GemmaDeployment.
     owner: Key | None
+    #: A try of the Job that brings somebody's weights.
+    weights: WeightsPod | None = None
     #: What its node said to it, where it asks for accelerators.
     admission: Admission | None = None
 
@@ -88,8 +101,12 @@ def cut_pod(obj: Mapping[str, Any]) -> PodSeen | None:
     """What is kept of a Pod; None where it neither takes room nor is ours."""
     record, replica = pod_record(obj), cut_replica(obj)
     said = admission(obj, record.requests if record is not None else None)
-    if record is None and replica is None and said is None:
+    weights = cut_weights_pod(obj)
+    if record is None and replica is None and said is None and weights is None:
         return None
+    if weights is not None:
+        owner, tried = weights
+        return PodSeen(record=record, replica=None, owner=owner, weights=tried, admission=said)
     return PodSeen(record=record, replica=replica, owner=deployment_of(obj), admission=said)
 
 

@@ -17,7 +17,9 @@ from gemma_operator.backends.kubernetes.snapshot import (
     Replica,
     ServedAddress,
     Snapshot,
+    WeightsPod,
 )
+from gemma_operator.backends.kubernetes.startup_ledger import WeightsTimes
 from gemma_operator.controller.caches import Caches
 from gemma_operator.controller.inputs import Inputs, InputsOf
 from gemma_operator.planner.plan import from_annotation
@@ -72,6 +74,19 @@ def replicas_of(caches: Caches, key: Key) -> tuple[Replica, ...]:
     return tuple(sorted((pod.replica for pod in pods if pod.replica), key=lambda replica: replica.name))
 
 
+def weights_pods_of(caches: Caches, key: Key) -> tuple[WeightsPod, ...]:
+    """The tries of the Job that brings the deployment's weights."""
+    return tuple(pod.weights for pod in caches.pods.by(child_key(key)) if pod.weights)
+
+
+def weights_times_of(children: Sequence[Child]) -> WeightsTimes | None:
+    """When that Job began and ended."""
+    job = next((child for child in children if child.kind == names.JOB_KIND), None)
+    if job is None or not job.status.get("startTime"):
+        return None
+    return WeightsTimes(job.status["startTime"], job.status.get("completionTime", ""))
+
+
 def served_of(caches: Caches, key: Key) -> tuple[ServedAddress, ...]:
     """What the Service's EndpointSlices hold."""
     slices = caches.slices.by(child_key(key))
@@ -101,6 +116,22 @@ def placed_plan(children: Sequence[Child]) -> Plan | None:
     return None
 
 
+def known_plan(
+    obj: Mapping[str, Any],
+    children: Sequence[Child],
+    from_status: Callable[[Mapping[str, Any]], Plan | None],
+) -> Plan | None:
+    """The plan that the Deployment carries, else the one that the status speaks of.
+
+    Also where that one is newer: the Deployment is not changed before the weights of a new plan are there.
+    """
+    carried = placed_plan(children)
+    said: Mapping[str, Any] = (obj.get("status") or {}).get("plan") or {}
+    if carried is not None and str(said.get("plannedAt", "")) <= carried.planned_at:
+        return carried
+    return from_status(obj) or carried
+
+
 def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child] = ()) -> Snapshot:
     """The snapshot of a GemmaDeployment as the server stores it; `foreign` are children that a look found."""
     metadata = obj["metadata"]
@@ -110,7 +141,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
     kinds = {child.kind for child in known}
     children = known + tuple(child for child in foreign if child.kind not in kinds)
     replicas = replicas_of(sources.caches, key)
-    plan = placed_plan(children) or sources.plan_from_status(obj)
+    plan = known_plan(obj, children, sources.plan_from_status)
     bound = any(replica.node and not replica.terminating for replica in replicas)
     facts = {replica.uid: sources.facts(replica.uid) for replica in replicas}
     snapshot = Snapshot(
@@ -142,6 +173,8 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         pool_trouble=sources.pool_trouble(plan) if plan is not None else "",
         refusing_nodes=sources.refusing_nodes(plan) if plan is not None else frozenset(),
         answers=sources.answers(),
+        weights_pods=weights_pods_of(sources.caches, key),
+        weights_times=weights_times_of(children),
         claims=claims_named(sources.caches, key.namespace, inputs),
     )
     left_seconds = setbacks.waits_seconds(snapshot, now=sources.now())

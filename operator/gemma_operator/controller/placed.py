@@ -9,7 +9,7 @@ from gemma_operator.backends.kubernetes import rollout
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.caches import Caches
 from gemma_operator.controller.inputs import InputsOf
-from gemma_operator.controller.observe import children_of, placed_plan, replicas_of
+from gemma_operator.controller.observe import children_of, known_plan, replicas_of
 from gemma_operator.controller.placement import Placed
 from gemma_operator.hardware.pods import OVER
 from gemma_operator.planner.values import Plan
@@ -33,7 +33,7 @@ def placed(
             continue
         key = Key(metadata["namespace"], metadata["name"])
         children = children_of(caches, key)
-        plan = placed_plan(children) or plan_from_status(obj)
+        plan = known_plan(obj, children, plan_from_status)
         if plan is not None:
             living = [
                 pod for pod in replicas_of(caches, key) if not pod.terminating and pod.phase not in OVER

@@ -32,6 +32,8 @@ class Serving:
     hub_endpoint: str = ""
     #: Where the weights already lie in the container; empty: the engine asks the hub for the plan's repository.
     model_path: str = ""
+    #: Where the plan's drafter lies; empty: the engine asks the hub for it.
+    drafter_path: str = ""
     #: Where the engine's guard lies in the container, beside the keys; empty: everybody may ask.
     access_path: str = ""
     #: Nothing is asked of the hub: all that the engine reads lies in `cache_path` or at `model_path`.

@@ -88,7 +88,7 @@ class Vllm:
             str(PORT),
             # its own key leaves `/invocations` open; the last middleware that is added is the first that is asked
             *(("--middleware", _MIDDLEWARE) if serving.access_path else ()),
-            *_capacity_flags(plan.settings),
+            *_capacity_flags(plan.settings, drafter_path=serving.drafter_path),
             *_dialogue_flags(plan, serving),
             # 0, the default, aborts what runs when the pod is told to go.
             "--shutdown-timeout",
@@ -196,7 +196,7 @@ def _model(plan: Plan, serving: Serving) -> tuple[str, ...]:
     return (plan.repo, *(("--revision", plan.revision) if plan.revision else ()))
 
 
-def _capacity_flags(settings: Settings) -> Iterator[str]:
+def _capacity_flags(settings: Settings, *, drafter_path: str) -> Iterator[str]:
     yield from ("--max-model-len", str(settings.context_length))
     yield from ("--max-num-seqs", str(settings.max_sequences))
     yield from ("--max-num-batched-tokens", str(settings.max_batched_tokens))
@@ -211,7 +211,8 @@ def _capacity_flags(settings: Settings) -> Iterator[str]:
     if not any(limits.values()):
         yield "--language-model-only"  # frees the towers, which limits of 0 alone would load
     if settings.drafting:
-        drafter = {"model": settings.drafting.repo, "num_speculative_tokens": settings.drafting.tokens}
+        model = drafter_path or settings.drafting.repo
+        drafter = {"model": model, "num_speculative_tokens": settings.drafting.tokens}
         yield from ("--speculative-config", _compact(drafter))
     if settings.adapters:
         yield "--enable-lora"

@@ -8,6 +8,7 @@ from gemma_operator.api.implemented import NOT_IMPLEMENTED, not_implemented_fiel
 from gemma_operator.api.v1alpha1 import GemmaDeploymentSpec
 
 SOURCE = {"persistentVolumeClaim": {"claimName": "tune"}}
+ONE = {"variants": ["E4B"], "precisions": ["bf16"]}
 VERTEX = {"project": "my-project", "region": "us-central1"}
 
 
@@ -17,9 +18,9 @@ def fields(**spec: Any) -> tuple[str, ...]:
 
 def test_the_list_is_closed():
     assert set(NOT_IMPLEMENTED) == {
-        "model.source",
+        "model.source.image",
+        "model.source.objectStore",
         "model.adapters",
-        "weights.cache",
         "access.gateway",
         "vertex",
         "autoscaling",
@@ -29,9 +30,15 @@ def test_the_list_is_closed():
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"model": {"source": SOURCE}}, "model.source"),
+        (
+            {"model": {**ONE, "source": {"image": {"reference": "registry.example.com/tune:1"}}}},
+            "model.source.image",
+        ),
+        (
+            {"model": {**ONE, "source": {"objectStore": {"uri": "gs://my-bucket"}}}},
+            "model.source.objectStore",
+        ),
         ({"model": {"adapters": [{"name": "sql", "source": SOURCE}]}}, "model.adapters"),
-        ({"weights": {"cache": {"type": "Node"}}}, "weights.cache"),
         ({"access": {"gateway": {"parentRefs": [{"name": "shared"}]}}}, "access.gateway"),
         ({"vertex": VERTEX, "placement": {"backends": ["Kubernetes", "Vertex"]}}, "vertex"),
         ({"placement": {"backends": ["Vertex"]}}, "vertex"),
@@ -51,7 +58,10 @@ def test_a_field_without_a_part_is_named(spec: dict[str, Any], field: str):
         {"serving": {"engine": {"version": "0.32"}}},
         {"serving": {"engine": {"version": "0.20.2", "name": "VLLM"}}},
         {"placement": {"capacityTimeoutSeconds": 60, "backends": ["Kubernetes"]}},
+        {"model": {**ONE, "source": SOURCE}},
         {"weights": {"cache": {"type": "None"}}},
+        {"weights": {"cache": {"type": "Node"}}},
+        {"weights": {"cache": {"type": "PersistentVolumeClaim", "claimName": "weights"}}},
         {"access": {}},
         {"rollout": {"strategy": "Surge", "drainSeconds": 60}},
         {"replicas": 0, "suspend": True},

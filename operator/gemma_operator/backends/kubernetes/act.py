@@ -18,6 +18,7 @@ from gemma_operator.backends.decision import Decision, Event, Manifest, ObjectRe
 from gemma_operator.backends.kubernetes import refusals
 from gemma_operator.backends.kubernetes.ownership import digest, owned_hash
 from gemma_operator.backends.kubernetes.records import cut_child
+from gemma_operator.backends.kubernetes.render_weights import first_task
 from gemma_operator.backends.kubernetes.snapshot import Child, Snapshot
 from gemma_operator.backends.kubernetes.status_json import status_json
 from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected
@@ -119,6 +120,8 @@ class Act:
         if deployment.spec.suspend:
             return ()
         wanted = (*_ALWAYS, _FROM_TWO) if deployment.spec.replicas > 1 else _ALWAYS
+        if first_task(deployment.spec) is not None:
+            wanted = (*wanted, names.JOB_KIND)
         known = {child.kind for child in snapshot.children}
         return tuple(kind for kind in wanted if kind not in known)
 
@@ -158,7 +161,7 @@ class Act:
         return metadata["uid"] == snapshot.uid and "deletionTimestamp" not in metadata
 
     async def _read(self, kind: str, snapshot: Snapshot) -> Child | None:
-        name = names.child_name(snapshot.key.name)
+        name = names.name_of_child(kind, snapshot.key.name)
         try:
             return cut_child(await self._writer.read(kind, namespace=snapshot.key.namespace, name=name))
         except NotFound:

@@ -12,7 +12,8 @@ from gemma_operator.api import names
 from gemma_operator.backends.kubernetes.ownership import owned_hash
 from gemma_operator.backends.kubernetes.render_container import CONTAINER
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME
-from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress
+from gemma_operator.backends.kubernetes.render_weights import CONTAINER as WEIGHTS_CONTAINER
+from gemma_operator.backends.kubernetes.snapshot import Child, Key, Replica, ServedAddress, WeightsPod
 from gemma_operator.backends.kubernetes.startup_ledger import pod_times
 
 Json = Mapping[str, Any]
@@ -30,7 +31,11 @@ _KEPT_STATUS: Final = (
     "availableReplicas",
     "unavailableReplicas",
     "conditions",
+    "startTime",  # of a Job, as its completionTime
+    "completionTime",
 )
+#: The uid of a Job on its pods (Kubernetes 1.27 and later).
+_JOB_UID_LABEL: Final = "batch.kubernetes.io/controller-uid"
 
 
 def cut_child(obj: Json) -> Child:
@@ -39,7 +44,7 @@ def cut_child(obj: Json) -> Child:
     owners: Sequence[Json] = metadata.get("ownerReferences", ())
     owner: Json = next((reference for reference in owners if reference.get("controller")), {})
     annotations = metadata.get("annotations", {})
-    status = obj.get("status", {}) if obj["kind"] == "Deployment" else {}
+    status = obj.get("status", {}) if obj["kind"] in ("Deployment", names.JOB_KIND) else {}
     return Child(
         kind=obj["kind"],
         name=metadata["name"],
@@ -61,12 +66,26 @@ def cut_child(obj: Json) -> Child:
 
 def cut_replica(pod: Json) -> Replica | None:
     """What is kept of one of our pods; None for a pod that is nobody's replica."""
-    metadata, status = pod["metadata"], pod.get("status", {})
-    if not _is_ours(metadata):
+    return _replica(pod, container=CONTAINER) if _is_ours(pod["metadata"]) else None
+
+
+def cut_weights_pod(pod: Json) -> tuple[Key, WeightsPod] | None:
+    """What is kept of a pod of the Job that brings weights, and whose it is; None for every other pod."""
+    labels = pod["metadata"].get("labels", {})
+    deployment = labels.get(names.WEIGHTS_LABEL, "")
+    if not deployment or labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY:
         return None
+    owner = Key(pod["metadata"]["namespace"], deployment)
+    return owner, WeightsPod(
+        job_uid=labels.get(_JOB_UID_LABEL, ""), replica=_replica(pod, container=WEIGHTS_CONTAINER)
+    )
+
+
+def _replica(pod: Json, *, container: str) -> Replica:
+    metadata, status = pod["metadata"], pod.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
-    engine = _engine_of(status.get("containerStatuses", ()))
+    engine = _status_of(container, status.get("containerStatuses", ()))
     waiting = engine.get("state", {}).get("waiting", {})
     ended = engine.get("state", {}).get("terminated") or engine.get("lastState", {}).get("terminated") or {}
     return Replica(
@@ -130,9 +149,9 @@ def _is_ours(metadata: Json) -> bool:
     return labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY and bool(labels.get(names.DEPLOYMENT_LABEL))
 
 
-def _engine_of(statuses: Sequence[Json]) -> Json:
-    """The engine's own status: a sidecar that somebody injected says nothing about the engine."""
-    return next((status for status in statuses if status.get("name") == CONTAINER), {})
+def _status_of(container: str, statuses: Sequence[Json]) -> Json:
+    """That container's own status: a sidecar that somebody injected says nothing about the engine."""
+    return next((status for status in statuses if status.get("name") == container), {})
 
 
 def _started_at(engine: Json, status: Json, metadata: Json) -> str:

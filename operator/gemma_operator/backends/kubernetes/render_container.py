@@ -16,6 +16,7 @@ from gemma_operator.backends.kubernetes import quantities
 from gemma_operator.backends.kubernetes.render_access import Access
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME, Json, filled
 from gemma_operator.backends.kubernetes.render_volumes import CACHE_PATH, Storage
+from gemma_operator.backends.kubernetes.render_weights import Delivery
 from gemma_operator.engines.base import Engine, Serving
 from gemma_operator.planner.values import Plan
 from gemma_operator.settings import OperatorSettings
@@ -60,17 +61,21 @@ def engine_container(
     """The one container that serves."""
     farewell = farewell_of(deployment)
     serving = _serving(
-        deployment, settings=settings, farewell=farewell, budget_seconds=budget_seconds, access=access
+        deployment,
+        farewell=farewell,
+        budget_seconds=budget_seconds,
+        access=access,
+        brought=storage.brought,
     )
     return {
         "name": CONTAINER,
-        "image": _image(deployment, plan, settings),
+        "image": image_of(deployment, plan, settings),
         "imagePullPolicy": "IfNotPresent",
         "command": list(engine.command),
         "args": list(engine.arguments(plan, serving)),
         "env": _environment(deployment, engine.environment(plan, serving), settings, access),
         "ports": [{"name": PORT_NAME, "containerPort": engine.port, "protocol": "TCP"}],
-        "resources": _resources(deployment, plan),
+        "resources": resources_of(deployment, plan),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # the engine's last words (CUDA out of memory) reach status.containerStatuses without reading logs
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -83,10 +88,10 @@ def engine_container(
 def _serving(
     deployment: GemmaDeployment,
     *,
-    settings: OperatorSettings,
     farewell: Farewell,
     budget_seconds: int,
     access: Access,
+    brought: Delivery,
 ) -> Serving:
     spec = deployment.spec
     return Serving(
@@ -99,12 +104,14 @@ def _serving(
         shutdown_seconds=farewell.drain_seconds,
         startup_seconds=budget_seconds,
         cache_path=CACHE_PATH,
-        hub_endpoint=settings.hub_mirror,
         access_path=access.path,
+        model_path=brought.model_path,
+        drafter_path=brought.drafter_path,
+        offline=True,
     )
 
 
-def _image(deployment: GemmaDeployment, plan: Plan, settings: OperatorSettings) -> str:
+def image_of(deployment: GemmaDeployment, plan: Plan, settings: OperatorSettings) -> str:
     """The plan's image, from the mirror where there is one; the user's own is taken as written."""
     if not settings.image_mirror or deployment.spec.serving.engine.image:
         return plan.image
@@ -120,34 +127,37 @@ def _environment(
     access: Access,
 ) -> list[Json]:
     """The operator's proxy, what the engine needs, the user's own; of two of one name the last counts."""
-    proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), settings.proxy) | {"NO_PROXY": _NO_PROXY}
-    given = {**(proxy if settings.proxy else {}), **dict(engines)}
+    given = {**proxy_variables(settings), **dict(engines)}
     for ours in access.environment:
         given.pop(ours["name"], None)
     variables: list[Json] = [filled({"name": name, "value": value or None}) for name, value in given.items()]
-    variables.extend(access.environment)
-    credentials = deployment.spec.credentials
-    token = credentials.hugging_face_token if credentials else None
-    if token:
-        reference = {"name": token.secret_key_ref.name, "key": token.secret_key_ref.key}
-        variables.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
-    return variables
+    return [*variables, *access.environment]
 
 
-def _resources(deployment: GemmaDeployment, plan: Plan) -> Json:
+def proxy_variables(settings: OperatorSettings) -> dict[str, str]:
+    """The operator's proxy, for whatever asks outside the cluster."""
+    if not settings.proxy:
+        return {}
+    return dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), settings.proxy) | {"NO_PROXY": _NO_PROXY}
+
+
+def resources_of(deployment: GemmaDeployment, plan: Plan, *, devices: bool = True) -> Json:
     """Requests are the planner's demand. CPU is never limited; memory only where the user said how much."""
     demand = plan.demand
-    devices = {demand.resource_name: quantities.count(demand.accelerators)}
+    accelerators = {demand.resource_name: quantities.count(demand.accelerators)} if devices else {}
     memory = {"memory": quantities.memory(demand.memory_bytes)}
-    return {
-        "requests": {
-            "cpu": quantities.cpu(demand.cpu_millis),
-            **memory,
-            "ephemeral-storage": quantities.memory(demand.ephemeral_bytes),
-            **devices,
-        },
-        "limits": {**devices, **(memory if deployment.spec.pod.resources.memory is not None else {})},
-    }
+    limits = {**accelerators, **(memory if deployment.spec.pod.resources.memory is not None else {})}
+    return filled(
+        {
+            "requests": {
+                "cpu": quantities.cpu(demand.cpu_millis),
+                **memory,
+                "ephemeral-storage": quantities.memory(demand.ephemeral_bytes),
+                **accelerators,
+            },
+            "limits": limits,
+        }
+    )
 
 
 def _probes(deployment: GemmaDeployment, *, engine: Engine, model_name: str, budget_seconds: int) -> Json:

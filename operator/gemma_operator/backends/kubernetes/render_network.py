@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gemma_operator.api import names
 from gemma_operator.api.v1alpha1 import GemmaDeployment
-from gemma_operator.backends.kubernetes.render_parts import PORT_NAME, Json, child, selector_of
+from gemma_operator.backends.kubernetes.render_parts import PORT_NAME, Json, child, ours_of, selector_of
 from gemma_operator.settings import OperatorSettings
 
 _NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
@@ -57,7 +57,7 @@ def network_policy(deployment: GemmaDeployment, *, uid: str, port: int, settings
         *({"ipBlock": {"cidr": cidr}} for cidr in settings.operator_cidrs),
     ]
     spec: Json = {
-        "podSelector": {"matchLabels": selector_of(deployment)},
+        "podSelector": {"matchLabels": ours_of(deployment)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"from": sources, "ports": [_port(port)]}],
         "egress": [

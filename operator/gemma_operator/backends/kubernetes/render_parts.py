@@ -38,6 +38,11 @@ def selector_of(deployment: GemmaDeployment) -> dict[str, str]:
     return {names.DEPLOYMENT_LABEL: name_of(deployment)}
 
 
+def ours_of(deployment: GemmaDeployment) -> dict[str, str]:
+    """Selects the pods, and those of the Job that brings their weights: both speak to the same outside."""
+    return {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.INSTANCE_LABEL: name_of(deployment)}
+
+
 def child(
     deployment: GemmaDeployment,
     *,

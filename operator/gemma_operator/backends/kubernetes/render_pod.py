@@ -8,7 +8,8 @@ from gemma_operator.api import names
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.ownership import digest
 from gemma_operator.backends.kubernetes.render_access import EVERYBODY, Access
-from gemma_operator.backends.kubernetes.render_container import engine_container, farewell_of
+from gemma_operator.backends.kubernetes.render_container import engine_container, farewell_of, resources_of
+from gemma_operator.backends.kubernetes.render_fetch import init_container
 from gemma_operator.backends.kubernetes.render_parts import Json, filled, labels_of, name_of, selector_of
 from gemma_operator.backends.kubernetes.render_volumes import storage
 from gemma_operator.engines.base import Engine
@@ -32,7 +33,7 @@ def pod_template(
     avoided: Sequence[str] = (),
 ) -> Json:
     """Template of the Deployment's pods, with the hash of itself as an annotation."""
-    stored = storage(plan)
+    stored = storage(deployment, plan)
     container = engine_container(
         deployment,
         plan,
@@ -42,6 +43,9 @@ def pod_template(
         storage=stored,
         access=access,
     )
+    # the same requests without the devices: limits without a memory of the user's own are the devices alone
+    asked = resources_of(deployment, plan, devices=False)
+    fetcher = init_container(deployment, plan, settings=settings, brought=stored.brought, resources=asked)
     pod = deployment.spec.pod
     spec = filled(
         {
@@ -62,7 +66,7 @@ def pod_template(
                 "kubernetes.io/os": "linux",
             },
             "affinity": _affinity(avoided) or None,
-            "tolerations": _tolerations(deployment, plan),
+            "tolerations": tolerations_of(deployment, plan),
             "topologySpreadConstraints": [
                 {
                     "maxSkew": 1,
@@ -75,6 +79,7 @@ def pod_template(
             "runtimeClassName": pod.runtime_class_name,
             "schedulerName": pod.scheduler_name,
             "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
+            "initContainers": [fetcher] if fetcher else [],
             "containers": [container],
             "volumes": [*stored.volumes, *access.volumes],
         }
@@ -98,7 +103,8 @@ def _affinity(avoided: Sequence[str]) -> Json:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
-def _tolerations(deployment: GemmaDeployment, plan: Plan) -> list[Json]:
+def tolerations_of(deployment: GemmaDeployment, plan: Plan) -> list[Json]:
+    """Everything that the pool's nodes are tainted with, as far as the spec allows it."""
     hardware = deployment.spec.hardware
     for_ever = tolerations.of_replica(users=(), pools=plan.pool_tolerations, spot=hardware.spot.value)
     users = (

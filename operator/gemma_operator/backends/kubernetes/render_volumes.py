@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes import quantities
 from gemma_operator.backends.kubernetes.render_parts import Json
+from gemma_operator.backends.kubernetes.render_weights import Delivery, Way, delivery
 from gemma_operator.planner.values import Plan
 
 CACHE_PATH: Final = "/cache"
@@ -19,10 +21,13 @@ class Storage:
 
     volumes: tuple[Json, ...]
     mounts: tuple[Json, ...]
+    brought: Delivery
 
 
-def storage(plan: Plan) -> Storage:
-    """Weights and compiled kernels on the node's disk; /dev/shm for the workers of tensor parallelism."""
+def storage(deployment: GemmaDeployment, plan: Plan) -> Storage:
+    """Compiled kernels and what nothing else holds on the node's disk; /dev/shm for tensor parallelism's workers."""
+    brought = delivery(deployment.spec, plan)
+    volume, mount = brought.volume(read_only=brought.way is Way.SOURCE), brought.mount(read_only=True)
     shared_gib = 2 if plan.settings.tensor_parallel > 1 else 1
     return Storage(
         volumes=(
@@ -31,9 +36,12 @@ def storage(plan: Plan) -> Storage:
                 "name": "shm",
                 "emptyDir": {"medium": "Memory", "sizeLimit": quantities.memory(shared_gib * _GIB)},
             },
+            *((volume,) if volume else ()),
         ),
         mounts=(
             {"name": "cache", "mountPath": CACHE_PATH},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount of the pod's own
+            *((mount,) if mount else ()),
         ),
+        brought=brought,
     )

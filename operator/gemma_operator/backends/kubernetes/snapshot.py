@@ -107,6 +107,14 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsPod:
+    """One try of the Job that brings the weights or looks at them; its container is read as a replica's is."""
+
+    job_uid: str
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True)
 class ServedAddress:
     """One entry of the Service's EndpointSlices, read by targetRef, ready and port; never by address."""
 
@@ -178,12 +186,12 @@ class Snapshot:
     living_uids: frozenset[str] = frozenset()
     #: What the operator shows to a guarded endpoint; never shown to anybody else.
     probe_key: str = field(default="", repr=False)
-    #: What the operator shows to a guarded endpoint; never shown to anybody else.
-    probe_key: str = field(default="", repr=False)
     #: Room for one replica more; looked at only when a rollout is about to begin, so that it moves nothing at rest.
     spare: Spare | None = None
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: Pods of the Job that brings the weights, of earlier ones too.
+    weights_pods: tuple[WeightsPod, ...] = ()
     #: The PersistentVolumeClaims that the spec names and that exist, by name.
     claims: Mapping[str, ClaimRecord] = field(default_factory=dict)
 

@@ -34,12 +34,17 @@ def everything(view: View) -> tuple[Condition, ...]:
     """All conditions of a placed deployment that is not suspended."""
     found = _trouble(view) or wedged.trouble(view.health)
     ready = _ready(view, found)
-    said = [ready, _planned(view), _provisioned(view, found), _healthy(view, found)]
+    said = [ready, _planned(view), _provisioned(view, found), *_weights(view), _healthy(view, found)]
     if found is not None and found.final and ready.status != "True":
         said.append(conditions.stalled(found.reason, found.message))
     elif ready.status != "True" or view.health.outdated:
         said.append(conditions.reconciling(*_at_work(view, ready)))
     return tuple(said)
+
+
+def _weights(view: View) -> tuple[Condition, ...]:
+    said = view.weights.condition
+    return (said,) if said is not None else ()
 
 
 def _at_work(view: View, ready: Condition) -> tuple[Reason, str]:
@@ -58,6 +63,8 @@ def _trouble(view: View) -> Trouble | None:
 
 def _found(view: View) -> Trouble | None:
     counted = view.health
+    if view.weights.holds:
+        return Trouble(view.weights.reason, view.weights.message, final=view.weights.final)
     proved = {replica.uid for replica in counted.proved}
     unproved = [replica for replica in counted.current if replica.uid not in proved]
     found = trouble(unproved, lost_nodes=view.snapshot.lost_nodes)
@@ -80,6 +87,8 @@ def _ready(view: View, found: Trouble | None) -> Condition:
         if counted.live:
             return conditions.not_ready(Reason.ROLLING_OUT, "the last replicas are being removed")
         return conditions.ready(Reason.IDLE_AT_ZERO, "replicas is 0: nothing runs and nothing is claimed")
+    if view.weights.holds:
+        return conditions.not_ready(view.weights.reason, view.weights.message)
     if counted.outdated:
         return conditions.not_ready(*_rolling(view, found))
     if counted.missing == 0:
@@ -175,6 +184,10 @@ def _planned(view: View) -> Condition:
 
 
 def _provisioned(view: View, found: Trouble | None) -> Condition:
+    if view.weights.holds:
+        return conditions.not_provisioned(
+            view.weights.reason, "the pods of this generation are made when its weights are there"
+        )
     if view.health.bound < view.wanted:
         if found is not None and found.reason in _BEFORE_A_NODE:
             return conditions.not_provisioned(found.reason, found.message)

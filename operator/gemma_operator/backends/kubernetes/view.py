@@ -8,7 +8,7 @@ from datetime import datetime
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
-from gemma_operator.backends.kubernetes import rollout, wedged
+from gemma_operator.backends.kubernetes import rollout, wedged, weights
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
@@ -20,6 +20,7 @@ from gemma_operator.backends.kubernetes.render import (
 from gemma_operator.backends.kubernetes.render_container import farewell_of
 from gemma_operator.backends.kubernetes.rollout import Rollout
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Snapshot
+from gemma_operator.backends.kubernetes.weights import Weights
 from gemma_operator.engines.base import Engine
 from gemma_operator.planner.values import Plan
 
@@ -39,6 +40,7 @@ class View:
     pending: tuple[Manifest, ...]
     #: Children of ours that nothing renders any more.
     surplus: tuple[Child, ...]
+    weights: Weights
     health: Health
     #: Hash of the pod template as it is rendered.
     intent: str
@@ -91,21 +93,32 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
         probe_key=snapshot.probe_key,
     )
     intent = pod_intent(manifests)
-    way = rollout.chosen(snapshot, intent=intent, wanted=deployment.spec.replicas)
+    fetched = weights.weights_of(snapshot, plan)
+    # while the pods wait for their weights, nothing rolls
+    way = (
+        rollout.FIRST
+        if fetched.holds
+        else rollout.chosen(snapshot, intent=intent, wanted=deployment.spec.replicas)
+    )
     manifests = with_rollout(
-        manifests, way or rollout.FIRST, wedged_replaced_at=wedged.replaced_at(snapshot.children)
+        weights.gated(manifests, fetched),
+        way or rollout.FIRST,
+        wedged_replaced_at=wedged.replaced_at(snapshot.children),
     )
     rendered = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    rendered |= {(names.JOB_KIND, names.weights_name(snapshot.key.name))} if fetched.key else set()
     return View(
         snapshot=snapshot,
         plan=plan,
         manifests=manifests,
-        pending=_pending(manifests, snapshot),
+        pending=_pending(manifests, snapshot, fetched),
         surplus=tuple(
             child
             for child in snapshot.children
-            if (child.kind, child.name) not in rendered and owner_of(child, snapshot) is Owner.OURS
+            if ((child.kind, child.name) not in rendered or child == fetched.stale)
+            and owner_of(child, snapshot) is Owner.OURS
         ),
+        weights=fetched,
         health=health(snapshot, wanted=deployment.spec.replicas, intent=intent, port=engine.port),
         intent=intent,
         rollout=way,
@@ -118,14 +131,16 @@ def rolled_by(view: View, way: Rollout) -> View:
     """The same view where the rollout goes another way from now on."""
     replaced_at = wedged.replaced_at(view.snapshot.children)
     manifests = with_rollout(view.manifests, way, wedged_replaced_at=replaced_at)
-    return replace(view, manifests=manifests, pending=_pending(manifests, view.snapshot), rollout=way)
+    return replace(
+        view, manifests=manifests, pending=_pending(manifests, view.snapshot, view.weights), rollout=way
+    )
 
 
 def noting_a_wedged_one(view: View, at: str) -> View:
     """The same view where a wedged pod is deleted now: the Deployment remembers when."""
     way = view.rollout or rollout.FIRST
     manifests = with_rollout(view.manifests, way, wedged_replaced_at=at)
-    return replace(view, manifests=manifests, pending=_pending(manifests, view.snapshot))
+    return replace(view, manifests=manifests, pending=_pending(manifests, view.snapshot, view.weights))
 
 
 def avoided_nodes(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
@@ -172,8 +187,9 @@ def rendered_by_another(snapshot: Snapshot) -> str:
     return ""
 
 
-def _pending(manifests: Iterable[Manifest], snapshot: Snapshot) -> tuple[Manifest, ...]:
-    return tuple(manifest for manifest in manifests if not _stands(manifest, snapshot))
+def _pending(manifests: Iterable[Manifest], snapshot: Snapshot, fetched: Weights) -> tuple[Manifest, ...]:
+    changed = [manifest for manifest in manifests if not _stands(manifest, snapshot)]
+    return weights.let_through(changed, fetched)
 
 
 def _stands(manifest: Manifest, snapshot: Snapshot) -> bool:

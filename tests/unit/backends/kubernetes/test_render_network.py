@@ -47,7 +47,8 @@ def test_the_service_names_its_port_and_the_pods_port():
 
 
 def test_the_policy_is_about_our_pods_both_ways():
-    assert policy()["podSelector"] == {"matchLabels": {"gemma-operator.io/deployment": "chat"}}
+    ours = {"app.kubernetes.io/managed-by": "gemma-operator", "app.kubernetes.io/instance": "chat"}
+    assert policy()["podSelector"] == {"matchLabels": ours}
     assert policy()["policyTypes"] == ["Ingress", "Egress"]
 
 

@@ -50,13 +50,14 @@ def wanted(name: str) -> bool:
     return name.endswith(ENDINGS) and not name.startswith(UNREAD)
 
 
-def lacking(names: Collection[str]) -> str:
+def lacking(names: Collection[str], *, drafter: bool = False) -> str:
     """What the engine would miss among these files; empty where nothing is."""
     if "config.json" not in names:
         return "config.json"
     if not any(name.endswith(".safetensors") for name in names):
         return "weights in safetensors"
-    return "" if {"tokenizer.json", "tokenizer.model"} & set(names) else "a tokenizer"
+    has_tokenizer = not {"tokenizer.json", "tokenizer.model"}.isdisjoint(names)
+    return "" if has_tokenizer or drafter else "a tokenizer"
 
 
 def shape_of(config: Mapping[str, Any]) -> dict[str, int]:

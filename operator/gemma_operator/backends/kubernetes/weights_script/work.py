@@ -122,7 +122,7 @@ def look(folder: Path, task: Task) -> None:
         names = [path.name for path in folder.iterdir() if path.is_file()]
     except OSError:
         raise Refused("WeightsMissing", f"{task['shown']} is no folder that can be read") from None
-    need(lacking(names), task)
+    need(lacking(names, drafter=bool(task.get("drafter"))), task)
     if INDEX in names:
         shards = set(json.loads((folder / INDEX).read_text()).get("weight_map", {}).values())
         need(", ".join(sorted(shards - set(names))[:2]), task)
@@ -148,7 +148,7 @@ def ask(task: Task) -> tuple[str, dict[str, int]]:
     info = hub.HfApi().model_info(task["repo"], revision=task.get("revision"), files_metadata=True)
     say(f"{task['repo']} is commit {info.sha}")
     files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    need(lacking(files), task)
+    need(lacking(files, drafter=bool(task.get("drafter"))), task)
     folder = str(Path(task["root"], task["folder"]))
     config = Path(hub.hf_hub_download(task["repo"], "config.json", revision=info.sha, local_dir=folder))
     check(json.loads(config.read_text()), task, list(files))
@@ -187,14 +187,22 @@ def run(task: Task) -> None:
         until_it_works(lambda: ask(task), task)
         return
     try:
-        with held(root, task["folder"]):
-            if complete(folder):
-                say(f"{task['shown']} lies in {folder} already")
-                look(folder, task)
-            else:
-                until_it_works(lambda: bring(task), task)
+        fetch(task)
+        for also in task.get("also", ()):  # a drafter: it has the tokenizer of the model
+            fetch({**task, "revision": None, "shape": {}, "drafter": True, **also, "shown": also["repo"]})
     except OSError as error:
         raise (disk_trouble(error, str(root)) or error) from None
+
+
+def fetch(task: Task) -> None:
+    """Brings a repository where it does not lie yet."""
+    root, folder = Path(task["root"]), Path(task["root"], task["folder"])
+    with held(root, task["folder"]):
+        if complete(folder):
+            say(f"{task['shown']} lies in {folder} already")
+            look(folder, task)
+        else:
+            until_it_works(lambda: bring(task), task)
 
 
 def main(text: str, *, log: str = "/dev/termination-log") -> int:
