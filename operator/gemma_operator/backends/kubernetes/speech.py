@@ -142,7 +142,7 @@ def _not_proved(view: View, found: Trouble | None) -> Condition:
             f"pod {unready.name} had started and is not ready any more, so the Service leaves it out: its "
             f"/health does not answer 200; see `kubectl logs {unready.name}`",
         )
-    if any(replica.ready for replica in view.health.current):
+    if any(replica.ready and replica not in view.health.proved for replica in view.health.current):
         return conditions.not_ready(*_unseen(view))
     return conditions.not_ready(*_starting(view))
 

@@ -94,3 +94,12 @@ def test_a_start_that_lasts_says_its_phase_and_its_generation(times, reason, wor
     assert (said.status, said.reason.value) == ("False", reason)
     assert words in said.message
     assert "of generation 4 is starting" in said.message
+
+
+def test_a_second_replica_that_loads_is_told_although_the_first_one_serves():
+    snapshot = a_running_snapshot(spec={"replicas": 2})
+    serving, loading = snapshot.replicas
+    loading = replace(loading, ready=False, started=False, times=replace(loading.times, ready=""))
+    said = ready_of(replace(snapshot, replicas=(serving, loading), facts={serving.uid: proved(serving)}))
+    assert (said.status, said.reason.value) == ("False", "StartingUp")
+    assert "loads, compiles" in said.message
