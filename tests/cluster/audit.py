@@ -18,6 +18,7 @@ _KINDS = {
     "poddisruptionbudgets": "PodDisruptionBudget",
     "gemmadeployments": "GemmaDeployment",
     "pods": "Pod",
+    "jobs": "Job",
     "events": "Event",
 }
 _CREATED = 201

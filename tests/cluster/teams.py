@@ -29,6 +29,7 @@ _GROUPS = {
     "Service": "/api/v1",
     "ServiceAccount": "/api/v1",
     "Pod": "/api/v1",
+    "Job": "/apis/batch/v1",
     "Event": "/apis/events.k8s.io/v1",
     "NetworkPolicy": "/apis/networking.k8s.io/v1",
     "PodDisruptionBudget": "/apis/policy/v1",

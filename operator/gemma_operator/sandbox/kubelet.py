@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from gemma_operator.sandbox import podstatus, probes
+from gemma_operator.sandbox.errands import Errands
 from gemma_operator.sandbox.podstatus import Ending
 from gemma_operator.sandbox.simulator import instructions
 from gemma_operator.sandbox.simulator.instructions import Fault, ServerArguments
@@ -38,11 +39,14 @@ class Kubelet:
         self._write_status = write_status
         self._lives: dict[str, tuple[PodLife, asyncio.Task[None]]] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._errands = Errands(write_status=write_status)
         self._lost_nodes: set[str] = set()
 
     def changed(self, pod: dict[str, Any]) -> None:
         """A pod was seen: its life begins, gets new orders, or is over."""
         uid = pod["metadata"]["uid"]
+        if pod["spec"].get("nodeName") not in self._lost_nodes:
+            self._errands.changed(pod)
         if uid in self._lives:
             if pod["status"].get("phase") in {"Succeeded", "Failed"}:
                 self.gone(pod)
@@ -56,6 +60,7 @@ class Kubelet:
 
     def gone(self, pod: dict[str, Any]) -> None:
         """A pod was deleted: refuse at once, let what runs end."""
+        self._errands.gone(pod)
         found = self._lives.pop(pod["metadata"]["uid"], None)
         if found is not None:
             ending = asyncio.create_task(self._end(*found))
@@ -70,12 +75,14 @@ class Kubelet:
         """A machine is gone: what ran there is silent, and nobody is left to say so of its pods."""
         name = node["metadata"]["name"]
         self._lost_nodes.add(name)
+        self._errands.node_gone(name)
         for life, _ in list(self._lives.values()):
             if life.pod["spec"]["nodeName"] == name:
                 self.gone(life.pod)
 
     async def stop(self) -> None:
         """End every life at once; for who has one kubelet after the other in a process."""
+        await self._errands.stop()
         ending, self._lives = list(self._lives.values()), {}
         for life, task in ending:
             await cancel(task)

@@ -10,6 +10,8 @@ Annotations are read again at every change of the pod, so a fault can be switche
 | `fault` | none | one of `Fault` |
 | `memory-needed-gib`, `memory-available-gib` | 6.11, 5.17 | figures of a memory refusal |
 | `memory-estimated-length` | by their ratio | the context that the refusal says would fit |
+| `weights-seconds` | 0 | what brings the weights (an init container, or a Job's pod) takes so long |
+| `weights-fault` | none | it fails with this reason (`WeightsGated`, …), as the real one would say it |
 
 Whether memory suffices is decided by whoever writes the annotation, never reckoned: a simulator that asked
 our own planner would always agree with it.
@@ -67,6 +69,8 @@ class Orders:
     memory_needed_gib: float = 6.11
     memory_available_gib: float = 5.17
     memory_estimated_length: int | None = None
+    weights_seconds: float = 0.0
+    weights_fault: str | None = None
     unreadable: tuple[str, ...] = ()
 
     def refusal(self, max_model_len: int) -> str:
@@ -135,6 +139,10 @@ def _count(text: str) -> int:
     return value
 
 
+def _word(text: str) -> str | None:
+    return text or None
+
+
 def _fault(text: str) -> Fault | None:
     return Fault(text) if text else None
 
@@ -147,6 +155,8 @@ _READERS = {
     "memory-needed-gib": _seconds,
     "memory-available-gib": _seconds,
     "memory-estimated-length": _count,
+    "weights-seconds": _seconds,
+    "weights-fault": _word,
 }
 
 
