@@ -19,6 +19,7 @@ import orjson
 from gemma_operator.sandbox import identities, plane
 from gemma_operator.sandbox.block import Block
 from gemma_operator.sandbox.endpoints import EndpointWriter
+from gemma_operator.sandbox.guarded import Files
 from gemma_operator.sandbox.kubelet import Kubelet
 from gemma_operator.sandbox.paths import StateFolder
 from gemma_operator.sandbox.watching import READ_BUFFER_BYTES, Watch
@@ -39,6 +40,16 @@ class Server:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
         body = {**patch, "metadata": {"uid": metadata["uid"]}}
         await self._patch(path, body, content_type="application/strategic-merge-patch+json")
+
+    async def read_secret(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A Secret; None where there is none, or no answer: who asks asks again."""
+        try:
+            async with self._session.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") as response:
+                found: dict[str, Any] = orjson.loads(await response.read())
+                return found if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _log.warning("Secret %s/%s: %s", namespace, name, error or type(error).__name__)
+            return None
 
     async def apply(self, path: str, body: dict[str, Any]) -> None:
         """Server-side apply."""
@@ -78,7 +89,8 @@ async def run(folder: StateFolder) -> None:
         asyncio.TaskGroup() as group,
     ):
         server = Server(session)
-        kubelet = Kubelet(http=probing, write_status=server.write_status)
+        files = Files(folder.path / "volumes", server.read_secret)
+        kubelet = Kubelet(http=probing, write_status=server.write_status, files=files)
         writer = EndpointWriter(server.apply)
 
         def pod_changed(pod: dict[str, Any]) -> None:

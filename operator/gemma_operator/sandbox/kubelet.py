@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
-from gemma_operator.sandbox import podstatus, probes
+from gemma_operator.sandbox import guarded, podstatus, probes
 from gemma_operator.sandbox.errands import Errands
+from gemma_operator.sandbox.guarded import Files
 from gemma_operator.sandbox.podstatus import Ending
 from gemma_operator.sandbox.simulator import instructions
 from gemma_operator.sandbox.simulator.instructions import Fault, ServerArguments
@@ -24,6 +26,7 @@ from gemma_operator.sandbox.simulator.server import ModelServer
 from gemma_operator.sandbox.watching import cancel
 
 _DRAIN_SECONDS = 30
+_NO_FILES = Files()
 _BACK_OFF_SECONDS = (0, 10, 20, 40, 80, 160, 300)  # kubelet's: at once, then doubling, at most 5 minutes
 
 _log = logging.getLogger(__name__)
@@ -34,9 +37,12 @@ WriteStatus = Callable[[dict[str, Any], dict[str, Any]], Awaitable[None]]
 class Kubelet:
     """All pods of the fleet."""
 
-    def __init__(self, *, http: aiohttp.ClientSession, write_status: WriteStatus) -> None:
+    def __init__(
+        self, *, http: aiohttp.ClientSession, write_status: WriteStatus, files: Files = _NO_FILES
+    ) -> None:
         self._http = http
         self._write_status = write_status
+        self._files = files
         self._lives: dict[str, tuple[PodLife, asyncio.Task[None]]] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._errands = Errands(write_status=write_status)
@@ -53,7 +59,8 @@ class Kubelet:
             else:
                 self._lives[uid][0].tell(pod)
         elif _runs_here(pod) and pod["spec"]["nodeName"] not in self._lost_nodes:
-            life = PodLife(pod, http=self._http, write_status=self._write_status)
+            files = self._files.of(uid)
+            life = PodLife(pod, http=self._http, write_status=self._write_status, files=files)
             task = asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}")
             task.add_done_callback(_report)
             self._lives[uid] = (life, task)
@@ -99,9 +106,10 @@ class PodLife:
     """One pod: its container's lives, one after the other."""
 
     def __init__(
-        self, pod: dict[str, Any], *, http: aiohttp.ClientSession, write_status: WriteStatus
+        self, pod: dict[str, Any], *, http: aiohttp.ClientSession, write_status: WriteStatus, files: Files
     ) -> None:
         self.pod = pod
+        self._files = files
         self._http = http
         self._write_status = write_status
         self._host: str = pod["status"]["podIP"]
@@ -152,9 +160,15 @@ class PodLife:
         listener, self._listener, self._server = self._listener, None, None
         if listener is not None:
             await listener.close(drain_seconds=drain_seconds)
+        shutil.rmtree(self._files.folder, ignore_errors=True)
 
     async def _one_life(self, arguments: ServerArguments, since: str) -> Ending:
-        server = self._server = ModelServer(arguments, self._orders)
+        container = next(c for c in self.pod["spec"]["containers"] if c["name"] == arguments.container)
+        await guarded.until_it_can_be_made(
+            self.pod, container, self._files, say=self._say_lacking, pause=self._pause
+        )
+        guard = guarded.guard_of(self.pod, container, self._files)
+        server = self._server = ModelServer(arguments, self._orders, guard=guard)
         self._listener = Listener(server, host=self._host, port=arguments.port)
         await self._keep_door(self._listener)
         if self._restarts:
@@ -162,10 +176,11 @@ class PodLife:
         await self._boot()
         if self._orders.fault is Fault.MEMORY_REFUSAL:
             return Ending(1, "Error", self._orders.refusal(arguments.max_model_len))
+        if guard is not None and (unknown := await guard.trouble()):
+            return Ending(1, "Error", unknown)
         server.started = True
-        container = next(c for c in self.pod["spec"]["containers"] if c["name"] == arguments.container)
         probe = probes.startup(container)
-        if not await self._starts(probe, port=arguments.port):
+        if not await self._starts(probe, port=arguments.port, guard=guard):
             return Ending(137, "Error", "the start-up probe failed too often: killed (simulated)")
         await self._stay_in_step(
             server, arguments, since, patience_seconds=probes.patience_seconds(container)
@@ -179,11 +194,12 @@ class PodLife:
         while (left := began + self._orders.startup_seconds - loop.time()) > 0:
             await self._pause(left)
 
-    async def _starts(self, probe: probes.Probe, *, port: int) -> bool:
+    async def _starts(self, probe: probes.Probe, *, port: int, guard: guarded.Guard | None) -> bool:
         """Play the start-up probe until it succeeds or its failures are too many."""
         await asyncio.sleep(probe.initial_delay_seconds)
         for _ in range(probe.failure_threshold):
-            if await probes.succeeds(probe, host=self._host, port=port, http=self._http):
+            shown = await guard.headers() if guard is not None else {}
+            if await probes.succeeds(probe, host=self._host, port=port, http=self._http, credentials=shown):
                 return True
             await self._pause(probe.period_seconds)
         return False
@@ -232,6 +248,17 @@ class PodLife:
             ready=ready,
             restarts=self._restarts,
             since=since,
+            now=_now(),
+        )
+        await self._write_status(self.pod, patch)
+
+    async def _say_lacking(self, message: str) -> None:
+        assert self._arguments is not None, "a pod without a server lacks nothing"
+        patch = podstatus.waiting(
+            self.pod,
+            container=self._arguments.container,
+            message=message,
+            restarts=self._restarts,
             now=_now(),
         )
         await self._write_status(self.pod, patch)

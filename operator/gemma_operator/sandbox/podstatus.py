@@ -79,6 +79,21 @@ def ended(
     return _patch([status], unready=[container], now=now)
 
 
+def waiting(
+    pod: Mapping[str, Any], *, container: str, message: str, restarts: int, now: str
+) -> dict[str, Any]:
+    """The container cannot be made yet for what its environment lacks; the kubelet tries again."""
+    lacking = {"reason": "CreateContainerConfigError", "message": message}
+    status = {
+        "name": container,
+        "ready": False,
+        "started": False,
+        "restartCount": restarts,
+        "state": {"running": None, "terminated": None, "waiting": lacking},
+    }
+    return _patch([status], unready=[container], now=now)
+
+
 def _names(pod: Mapping[str, Any]) -> list[str]:
     return [container["name"] for container in pod["spec"]["containers"]]
 

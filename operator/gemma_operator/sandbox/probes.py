@@ -54,8 +54,15 @@ def patience_seconds(container: Mapping[str, Any]) -> float | None:
     return float((spec.get("periodSeconds") or 10) * (spec.get("failureThreshold") or 3))
 
 
-async def succeeds(probe: Probe, *, host: str, port: int, http: aiohttp.ClientSession) -> bool:
-    """Play the probe once."""
+async def succeeds(
+    probe: Probe,
+    *,
+    host: str,
+    port: int,
+    http: aiohttp.ClientSession,
+    credentials: Mapping[str, str] | None = None,
+) -> bool:
+    """Play the probe once; `credentials` are the headers that a script finds beside a guarded server."""
     if probe.path is None:
         return True
     url = f"http://{host}:{probe.port or port}{probe.path}"
@@ -64,7 +71,7 @@ async def succeeds(probe: Probe, *, host: str, port: int, http: aiohttp.ClientSe
         if probe.body is None:
             async with http.get(url, timeout=timeout) as response:
                 return 200 <= response.status < 400
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(credentials or {})}
         async with http.post(url, data=probe.body.encode(), headers=headers, timeout=timeout) as response:
             return response.status == 200 and token_was_generated(orjson.loads(await response.read()))
     except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):

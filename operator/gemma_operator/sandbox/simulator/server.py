@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gemma_operator.sandbox.guarded import Guard
 from gemma_operator.sandbox.simulator import replies, routes
 from gemma_operator.sandbox.simulator.exposition import CONTENT_TYPE, Exposition
 from gemma_operator.sandbox.simulator.instructions import Fault, Orders, ServerArguments
@@ -26,7 +27,8 @@ _identifiers = itertools.count(1)
 class ModelServer:
     """The engine in one container, from its start to its end."""
 
-    def __init__(self, arguments: ServerArguments, orders: Orders) -> None:
+    def __init__(self, arguments: ServerArguments, orders: Orders, *, guard: Guard | None = None) -> None:
+        self._guard = guard
         self.arguments = arguments
         self.orders = orders
         self.started = False  # the engine is up: /health may say 200
@@ -63,6 +65,8 @@ class ModelServer:
         """Answer one request."""
         while self.orders.fault is Fault.HANGING:
             await self._told_anew.wait()
+        if self._guard is not None and (refusal := await self._guard.refusal(request)) is not None:
+            return refusal
         method, path = request.method, request.path
         allowed = routes.methods(path)
         if allowed is None:
