@@ -15,6 +15,7 @@ from gemma_operator.api import names
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes import render_network as network
+from gemma_operator.backends.kubernetes import render_weights as weights
 from gemma_operator.backends.kubernetes.ownership import sealed
 from gemma_operator.backends.kubernetes.render_access import access_of
 from gemma_operator.backends.kubernetes.render_parts import Json, child, selector_of
@@ -87,6 +88,11 @@ def startup_budget_seconds(deployment: GemmaDeployment, plan: Plan) -> int:
     return max(_LEAST_BUDGET_SECONDS, math.ceil(2 * (download_seconds + _LOAD_AND_COMPILE_SECONDS)))
 
 
+def _bringing_seconds(deployment: GemmaDeployment, plan: Plan) -> int:
+    """What an init container may take before the engine's own budget begins."""
+    return weights.budget_seconds(plan) if weights.delivery(deployment.spec, plan).by_the_pod else 0
+
+
 def with_rollout(
     manifests: Iterable[Manifest], rollout: Rollout, *, wedged_replaced_at: str = ""
 ) -> tuple[Manifest, ...]:
@@ -148,7 +154,9 @@ def _deployment(
             "spec": {
                 "replicas": replicas,
                 "revisionHistoryLimit": 3,
-                "progressDeadlineSeconds": budget_seconds + _PULL_SECONDS,
+                "progressDeadlineSeconds": budget_seconds
+                + _PULL_SECONDS
+                + _bringing_seconds(deployment, plan),
                 "selector": {"matchLabels": selector_of(deployment)},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": rollout.figures},
                 "template": template,

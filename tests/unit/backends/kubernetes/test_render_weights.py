@@ -15,7 +15,7 @@ from gemma_operator.backends.kubernetes.weights_script import SCRIPT
 from gemma_operator.planner.values import Drafting
 from gemma_operator.settings import OperatorSettings
 from plans import a_plan, some_settings
-from snapshots import ENGINE, a_snapshot, a_spec
+from snapshots import ENGINE, a_snapshot, a_spec, manifests_for
 
 COMMIT = "68abe48000000000000000000000000000000000"
 FOLDER = f"google--gemma-4-31B-it/{COMMIT}"
@@ -286,3 +286,11 @@ def test_with_a_cache_one_job_asks_and_brings():
 def test_a_quantised_plan_wants_quantised_weights_of_ones_own():
     own = replace(a_shaped_plan(repo="acme/tuned"), precision="fp8")
     assert task_of(job_pod(plan=own, **OWN)["containers"][0])["quantised"] is True
+
+
+def test_bringing_them_counts_before_a_rollout_is_given_up():
+    def deadline(spec):
+        made = manifests_for(spec=spec, plan=a_shaped_plan())
+        return next(each for each in made if each["kind"] == "Deployment")["spec"]["progressDeadlineSeconds"]
+
+    assert deadline({}) - deadline(CACHE) == task_of(fetcher())["budgetSeconds"]
