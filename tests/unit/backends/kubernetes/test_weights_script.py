@@ -134,11 +134,16 @@ def test_a_server_error_is_waited_out(pod):
 
 
 @pytest.mark.parametrize(
-    ("refusals", "code", "reason"),
-    [("gated", 1, "WeightsGated"), ("401", 1, "CredentialInvalid"), ("404", 42, "WeightsMissing")],
+    ("refusals", "token", "code", "reason"),
+    [
+        ("gated", "", 1, "WeightsGated"),
+        ("401", "", 42, "WeightsMissing"),
+        ("401", "hf_x", 1, "CredentialInvalid"),
+        ("404", "", 42, "WeightsMissing"),
+    ],
 )
-def test_what_waiting_does_not_help_is_told_at_once(pod, refusals, code, reason):
-    assert pod.runs(refusals=refusals)[:2] == (code, reason)
+def test_what_waiting_does_not_help_is_told_at_once(pod, refusals, token, code, reason):
+    assert pod.runs(refusals=refusals, token=token)[:2] == (code, reason)
 
 
 def test_a_limit_that_outlasts_the_budget_is_told(pod):

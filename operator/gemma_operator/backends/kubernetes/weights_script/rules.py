@@ -126,12 +126,13 @@ def judge(
         )
     if "RevisionNotFoundError" in kinds:
         return Refused("WeightsMissing", f"{hub} has no commit {revision} of {repo}", final=True)
-    if status == 401 and (has_token or "RepositoryNotFoundError" not in kinds):
+    if status == 401 and has_token:
         words = (
             f"{hub} does not know the token in credentials.huggingFaceToken: put a valid one into its Secret"
         )
         return Refused("CredentialInvalid", words)
-    if not {"RepositoryNotFoundError", "HFValidationError", "DisabledRepoError"}.isdisjoint(kinds):
+    unknown = {"RepositoryNotFoundError", "HFValidationError", "DisabledRepoError"}
+    if status == 401 or not unknown.isdisjoint(kinds):
         hint = "" if has_token else ", or shows it only with a token (credentials.huggingFaceToken)"
         return Refused("WeightsMissing", f"{hub} has no repository {repo}{hint}", final=True)
     if status == 404:
