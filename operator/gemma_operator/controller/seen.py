@@ -25,6 +25,8 @@ def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
             model_name=replica.model_name,
             token_request=engine.token_request(model_name=replica.model_name),
             pod_ready=replica.ready,
+            # whether it is guarded or not: during a rollout some are and some are not
+            headers=(("Authorization", f"Bearer {snapshot.probe_key}"),) if snapshot.probe_key else (),
         )
         for replica in snapshot.replicas
         if replica.ip and replica.phase == "Running" and not replica.terminating

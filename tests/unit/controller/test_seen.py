@@ -45,6 +45,12 @@ def test_what_runs_is_asked_on_while_the_spec_cannot_be_read():
     assert targets(replace(running, deployment=None), ENGINE) == targets(running, ENGINE)
 
 
+def test_a_guarded_endpoint_is_shown_the_operators_key_and_a_log_is_not():
+    (target,) = targets(a_running_snapshot(probe_key="of-the-operator"), ENGINE)
+    assert target.headers == (("Authorization", "Bearer of-the-operator"),)
+    assert "of-the-operator" not in repr(target)
+
+
 def test_prometheus_is_told_the_plan():
     view = view_of(a_running_snapshot(), SAID, ENGINE)
     assert (view.backend, view.variant, view.precision) == ("Kubernetes", "31B", "bf16")

@@ -1,0 +1,164 @@
+"""Who may ask an endpoint: keys from the team's Secret, which the operator never reads."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import httpx
+import pytest
+
+from cluster.teams import a_deployment, condition, says
+from cluster.waiting import until
+from gemma_operator.apiserver.resources import SECRETS
+from gemma_operator.controller.keyring import SEED_NAME
+
+pytestmark = pytest.mark.cluster
+
+ACCESS = {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}
+COMPLETION = {"model": "chat", "prompt": "hi", "max_tokens": 1}
+
+
+@pytest.fixture
+def guarded(team, operator):
+    """A deployment that is Ready and asks for the key `sk-1`."""
+    pool = team.pool("l4", nodes=2)
+    put_secret(team, chat="sk-1\n")
+    team.apply(a_deployment("chat", hardware={"pools": [pool]}, access=ACCESS))
+    team.ready("chat")
+    return pool
+
+
+def secret_path(team, name=""):
+    return SECRETS.path(namespace=team.namespace, name=name)
+
+
+def put_secret(team, **data):
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    team.client.create(secret_path(team), {"metadata": {"name": "keys"}, "data": encoded})
+
+
+def asked(team, key=None, *, path="/v1/completions", pod=None):
+    """The status of one request to the only pod, past the Service."""
+    address = (pod or team.pods("chat")[0])["status"]["podIP"]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.post(
+        f"http://{address}:8000{path}", json=COMPLETION, headers=headers, trust_env=False
+    ).status_code
+
+
+def test_a_guarded_endpoint_is_proved_by_the_operators_own_key(team, guarded):
+    assert [asked(team, key) for key in ("sk-1", "sk-2", None)] == [200, 401, 401]
+    assert asked(team, path="/invocations") == 401
+    deployment = team.get("GemmaDeployment", "chat")
+    assert condition(deployment, "Healthy")["status"] == "True"
+
+
+def test_nothing_of_a_key_is_written_anywhere(team, guarded, operator):
+    seed = team.client.get(SECRETS.path(namespace="gemma-system", name=SEED_NAME))["data"]["seed"]
+    objects = [team.get(kind, "chat") for kind in ("GemmaDeployment", "Deployment", "Service")]
+    text = json.dumps([*objects, *team.pods("chat"), *team.events("chat")]) + operator.log
+    assert "sk-1" not in text
+    assert base64.b64encode(b"sk-1\n").decode() not in text
+    assert seed not in text
+
+
+def test_a_rotated_key_counts_without_a_restart_and_the_endpoint_stays_ready(team, guarded):
+    (before,) = team.pods("chat")
+    since = team.audit.position
+    encoded = base64.b64encode(b"sk-2").decode()
+    team.client.merge(secret_path(team, "keys"), {"data": {"chat": encoded}})
+    until(lambda: asked(team, "sk-2") == 200, what="the new key is taken")
+    assert asked(team, "sk-1") == 401
+    generated = _generated(team)
+    until(lambda: _generated(team) > generated, what="the operator proves it again")
+    assert says("Ready", "True")(team.get("GemmaDeployment", "chat"))
+    (after,) = team.pods("chat")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert team.writes(since=since) == []
+
+
+def _generated(team):
+    """Tokens that the engine counts: while nobody else asks, those that the operator was given."""
+    address = team.pods("chat")[0]["status"]["podIP"]
+    text = httpx.get(f"http://{address}:8000/metrics", trust_env=False).text
+    (line,) = [line for line in text.splitlines() if line.startswith("vllm:generation_tokens_total{")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_a_restarted_operator_shows_the_same_key(team, guarded, operator):
+    (before,) = team.pods("chat")
+    since = team.audit.position
+    operator.stop()
+    generated = _generated(team)
+    operator.ensure_running()
+    until(lambda: _generated(team) > generated, what="the new process proves it")
+    assert says("Ready", "True")(team.get("GemmaDeployment", "chat"))
+    assert [pod["metadata"]["uid"] for pod in team.pods("chat")] == [before["metadata"]["uid"]]
+    assert team.writes(since=since) == []
+
+
+def test_a_missing_secret_shows_in_the_pod_and_nothing_serves_until_it_is_there(team, operator):
+    pool = team.pool("l4", nodes=1)
+    team.apply(a_deployment("chat", hardware={"pools": [pool]}, access=ACCESS))
+
+    def waits():
+        statuses = [
+            status for pod in team.pods("chat") for status in pod["status"].get("containerStatuses", ())
+        ]
+        waiting = [status.get("state", {}).get("waiting", {}) for status in statuses]
+        return next((told for told in waiting if told.get("reason") == "CreateContainerConfigError"), None)
+
+    assert until(waits, what="the pod says what it lacks")["message"] == 'secret "keys" not found'
+    assert not says("Ready", "True")(team.get("GemmaDeployment", "chat"))
+    put_secret(team, chat="sk-1")
+    team.ready("chat")
+    assert asked(team, "sk-1") == 200
+
+
+def test_a_key_that_goes_from_the_spec_opens_the_endpoint_by_a_rollout(team, guarded):
+    team.change("chat", {"access": None})
+    until(lambda: _all(team, asked_without=200), what="a replica without a guard")
+    team.ready("chat")
+    assert "access-guard" not in json.dumps(team.get("Deployment", "chat")["spec"])
+
+
+def _all(team, *, asked_without):
+    pods = [pod for pod in team.pods("chat") if pod["status"].get("podIP")]
+    try:
+        return pods and all(asked(team, pod=pod) == asked_without for pod in pods)
+    except httpx.TransportError:
+        return False
+
+
+def test_only_named_namespaces_and_the_operator_reach_it(team, guarded):
+    team.change("chat", {"access": {"allowedNamespaces": ["web"]}})
+    policy = team.sees("NetworkPolicy", "chat", lambda policy: "web" in json.dumps(policy["spec"]))
+    (rule,) = policy["spec"]["ingress"]
+    named, operators = (peer["namespaceSelector"]["matchExpressions"][0]["values"] for peer in rule["from"])
+    assert (named, operators) == (sorted([team.namespace, "web"]), ["gemma-system"])
+
+
+@pytest.mark.parametrize(
+    "verb", ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
+)
+def test_the_operator_may_do_nothing_with_a_teams_secrets(team, verb):
+    assert not _may(team, verb, namespace=team.namespace)
+
+
+def test_of_its_own_namespaces_secrets_it_may_read_the_seed_alone(team):
+    verbs = ("get", "list", "watch", "update", "patch", "delete")
+    allowed = [verb for verb in verbs if _may(team, verb, namespace="gemma-system", name=SEED_NAME)]
+    others = [verb for verb in verbs if _may(team, verb, namespace="gemma-system", name="other")]
+    assert (allowed, others) == (["get"], [])
+
+
+def _may(team, verb, *, namespace, name="keys"):
+    user = "system:serviceaccount:gemma-system:gemma-operator"
+    attributes = {"verb": verb, "resource": "secrets", "namespace": namespace, "name": name}
+    groups = ["system:serviceaccounts", "system:serviceaccounts:gemma-system", "system:authenticated"]
+    review = {"spec": {"user": user, "groups": groups, "resourceAttributes": attributes}}
+    return team.client.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"][
+        "allowed"
+    ]
