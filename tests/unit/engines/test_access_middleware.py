@@ -223,12 +223,6 @@ def test_a_websocket_without_a_key_is_closed_before_it_opens(folder):
     assert call(folder, "/v1/realtime", type="websocket") == [{"type": "websocket.close", "code": 1008}]
 
 
-def test_a_websocket_is_refused_in_words_where_the_server_can(folder):
-    start, body = call(folder, "/v1/realtime", type="websocket", extensions={"websocket.http.response": {}})
-    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
-    assert body["type"] == "websocket.http.response.body"
-
-
 def test_a_websocket_has_no_open_path(folder):
     assert call(folder, "/health", type="websocket")[0]["type"] == "websocket.close"
 
