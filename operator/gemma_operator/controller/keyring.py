@@ -46,7 +46,8 @@ class Keyring:
             self._seed = _seed_of(await self._read_or_make(), place=place)
         except NotFound as error:
             raise CannotStart(
-                f"{error}. Create the namespace {self._namespace}, or name another one in the settings"
+                f"there is no namespace {self._namespace} for the operator's own Secret: "
+                f"`kubectl create namespace {self._namespace}`, or name another one with --namespace"
             ) from error
         except Forbidden as error:
             raise CannotStart(

@@ -99,7 +99,7 @@ async def test_a_right_that_is_missing_is_named(api, client, times):
 
 async def test_a_namespace_that_is_missing_is_named(api, client):
     api.missing_namespaces.add(NAMESPACE)
-    with pytest.raises(CannotStart, match=f"Create the namespace {NAMESPACE}"):
+    with pytest.raises(CannotStart, match=f"kubectl create namespace {NAMESPACE}.*--namespace"):
         await a_keyring(client)
 
 
