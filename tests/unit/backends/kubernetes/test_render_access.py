@@ -7,9 +7,11 @@ from pathlib import PurePosixPath
 import pytest
 
 from gemma_operator.api import names
+from gemma_operator.api.owned import is_owned_argument
 from gemma_operator.backends.kubernetes.render import render
 from gemma_operator.engines import access_middleware
 from gemma_operator.engines.startup_probe import KEY_FILE
+from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.settings import OperatorSettings
 from plans import a_plan
 from snapshots import ENGINE, UID, a_snapshot, a_spec
@@ -88,6 +90,12 @@ def test_the_engine_is_told_to_ask_for_the_key():
     assert hasattr(access_middleware, "RequireKey")
     assert "--api-key" not in arguments
     assert variables(access=GUARDED)["PYTHONPATH"]["value"] == FOLDER
+
+
+@pytest.mark.parametrize("version", ["0.19.1", "0.20.0", "0.32", "0.33.0"])
+def test_every_version_loads_a_middleware_and_no_user_can_name_another(version):
+    assert "--middleware" in flags_of(version)
+    assert is_owned_argument("--middleware")
 
 
 def test_what_a_user_has_on_the_python_path_stays_behind_ours():
