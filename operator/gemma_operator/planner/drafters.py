@@ -38,15 +38,19 @@ class Drafters:
         self._rules = versions.rules(self._engine, request.engine_version)
         self._band_bytes = overhead.band_bytes(self._engine.overhead)
         self._needs = needs
+        self._told = DRAFTING in request.named_features
 
     def added(self, fit: Fit) -> Fit:
         """The fit with its drafter, or as it is."""
-        if self._request.speculative_decoding != "Auto":
+        drafter = fit.candidate.variant.drafter
+        possible = drafter is not None and drafter.evidence
+        # a thousand fits a request: no words are made that nobody reads
+        if self._request.speculative_decoding != "Auto" or not (possible or self._told):
             return fit
         found = self._found(fit)
         if isinstance(found, _Taken):
             return self._with(fit, found)
-        if DRAFTING not in self._request.named_features:
+        if not self._told:
             return fit
         return replace(fit, limits=(*fit.limits, f"no drafter: {found}"))
 
