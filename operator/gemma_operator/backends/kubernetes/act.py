@@ -22,6 +22,7 @@ from gemma_operator.backends.kubernetes.render_weights import first_task
 from gemma_operator.backends.kubernetes.snapshot import Child, Snapshot
 from gemma_operator.backends.kubernetes.status_json import status_json
 from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected
+from gemma_operator.scrub import scrub
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +248,7 @@ def _event(event: Event, snapshot: Snapshot, *, now: datetime, instance: str) ->
         "action": "Reconcile",
         "reason": event.reason,
         "type": event.type,
-        "note": event.message[:_NOTE_MAX_LENGTH],
+        "note": scrub(event.message)[:_NOTE_MAX_LENGTH],
         "regarding": {
             "apiVersion": names.API_VERSION,
             "kind": names.DEPLOYMENT_KIND,

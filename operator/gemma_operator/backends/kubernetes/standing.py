@@ -39,7 +39,7 @@ def stands(said: Sequence[Condition], snapshot: Snapshot) -> bool:
         "type": "Ready",
         "status": ready.status,
         "reason": str(ready.reason),
-        "message": conditions.cut(ready.message),
+        "message": conditions.written(ready.message),
         "observedGeneration": snapshot.generation,
     }
     return any(wanted.items() <= before.items() for before in snapshot.status.get("conditions", ()))
