@@ -54,8 +54,8 @@ cluster: binaries ## the operator against a real API server and a simulated flee
 monitoring: setup ## metrics, read by a real Prometheus
 	@$(BIN)/pytest -rs tests/monitoring
 
-test-engine: ## a real engine on a real node (not there yet)
-	@echo "test-engine: nothing yet: the stage with a real kubelet and a real vLLM comes with its own issue"
+test-engine: binaries ## real nodes: two kubelets with containerd, in namespaces of their own (Debian, root)
+	@$(BIN)/pytest -rs tests/engine
 
 test-install: ## image, Helm, kustomize, Argo CD, Flux (not there yet)
 	@echo "test-install: nothing yet: installers come with their own issue"

@@ -1,0 +1,1 @@
+"""Two real nodes on one machine: kubelets, containerd, DNS and enforced NetworkPolicies, each in its own namespaces."""
