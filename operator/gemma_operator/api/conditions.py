@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gemma_operator.api.reasons import ConditionType, Reason
+from gemma_operator.api.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a condition's words come with it
+from gemma_operator.api.reasons import Reason as Reason  # noqa: PLC0414
 from gemma_operator.scrub import scrub
 
 MESSAGE_MAX_LENGTH = 512
