@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _SETTINGS = {
     "leaseRenewSeconds": 3,
     "leaseRetrySeconds": 0.5,
     "rediscoverSeconds": 2,
+    "surgePatienceSeconds": 1,
 }
 _UNWANTED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _TAIL_LINES = 60
@@ -38,7 +39,16 @@ _TAIL_LINES = 60
 class Operator:
     """One operator process at a time, against one kubeconfig."""
 
-    def __init__(self, folder: Path, *, kubeconfig: Path, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kubeconfig: Path,
+        settings: Mapping[str, Any] | None = None,
+        enter: Sequence[str] = (),
+    ) -> None:
+        """`enter` is what the command is prefixed with, to run in another network namespace."""
+        self._enter = tuple(enter)
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder / "operator.log"
         self._kubeconfig = kubeconfig
@@ -92,6 +102,7 @@ class Operator:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._enter,
                     sys.executable,
                     "-m",
                     "gemma_operator",

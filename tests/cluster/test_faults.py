@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cluster import scraping
 from cluster.teams import Team, a_deployment, condition, says
 from cluster.waiting import throughout, until
+from gemma_operator.errors import NotFound
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
@@ -24,6 +26,10 @@ FAULTS = {
     "wedged": ("ProbeFailed", "did not answer in time"),
     "unhealthy": ("NoEndpoints", "/health"),
 }
+
+
+#: A new pod may cure these, so the second probe that fails gets the pod replaced: see test_wedged.
+CURED = frozenset({"no-token", "error-500", "hanging", "wedged"})
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,12 @@ def tell(team, pod, fault):
     team.annotate(pod["metadata"]["name"], {FAULT: fault}, kind="Pod")
 
 
+def heal(team, pod):
+    """Takes the fault away, if the pod was not replaced meanwhile."""
+    with contextlib.suppress(NotFound):
+        tell(team, pod, None)
+
+
 def seen(operator, name, family, **labels):
     """The value of a deployment's one series."""
     return scraping.value(operator, family, name=name, **labels)
@@ -67,13 +79,14 @@ def test_ready_goes_with_its_only_replica_and_comes_back_with_it(deployed, fault
     assert says("Healthy", "False", reason)(gone)
     assert says("Reconciling", "True", reason)(gone)
     assert gone["status"]["readyReplicas"] == 0
-    tell(deployed, pod, None)
+    heal(deployed, pod)
     back = deployed.ready("solo")
     assert says("Healthy", "True")(back)
-    assert [pod["metadata"]["name"] for pod in deployed.pods("solo")] == [pod["metadata"]["name"]]
+    if fault not in CURED:
+        assert [each["metadata"]["name"] for each in deployed.pods("solo")] == [pod["metadata"]["name"]]
 
 
-@pytest.mark.parametrize("fault", ["error-500", "refused"])
+@pytest.mark.parametrize("fault", ["wrong-model", "refused"])
 def test_one_of_two_at_fault_is_missing_and_the_rest_is_ready(deployed, operator, fault):
     pod = deployed.pods("pair")[0]
     tell(deployed, pod, fault)
@@ -107,7 +120,7 @@ def test_probes_that_fail_are_counted(deployed, operator):
         lambda: seen(operator, "solo", "gemma_deployment_probe_failures_total") >= before + 2,
         what="two failures are counted",
     )
-    tell(deployed, pod, None)
+    heal(deployed, pod)
     deployed.ready("solo")
 
 
