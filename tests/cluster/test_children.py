@@ -12,12 +12,13 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from gemma_operator.apiserver.resources import BY_KIND, PODS
+from gemma_operator.api import names
+from gemma_operator.apiserver.resources import BY_KIND, GEMMA_DEPLOYMENTS, PODS
 from gemma_operator.backends.kubernetes.ownership import manifest_hash, owned_hash
 from gemma_operator.backends.kubernetes.render import render
 from gemma_operator.settings import OperatorSettings
 from plans import a_demand, a_plan
-from snapshots import ENGINE, UID, a_spec
+from snapshots import ENGINE, a_spec
 
 pytestmark = pytest.mark.cluster
 BASE = Path(__file__).parents[2] / "manifests/base"
@@ -93,8 +94,8 @@ class Kube:
 
 
 @pytest.fixture(scope="module")
-def kube(api_server):
-    """With the operator's rights granted as `manifests/base` grants them."""
+def kube(api_server, installed):
+    """With our CRDs and with the operator's rights granted as `manifests/base` grants them."""
     found = Kube(api_server)
     for document in yaml.safe_load_all((BASE / "rbac.yaml").read_text()):
         if document["kind"].startswith("ClusterRole"):
@@ -118,13 +119,27 @@ def namespace(kube):
     kube.ask("DELETE", f"/api/v1/namespaces/{name}")
 
 
-def rendered(namespace, spec):
+@pytest.fixture
+def owner(kube, namespace):
+    """The uid of a deployment that an operator leaves alone; the garbage collector takes what has no owner."""
+    left_alone = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.DEPLOYMENT_KIND,
+        "metadata": {"name": "chat", "annotations": {names.RECONCILE: names.RECONCILE_DISABLED}},
+        "spec": {},
+    }
+    status, answer = kube.ask("POST", GEMMA_DEPLOYMENTS.path(namespace=namespace), left_alone)
+    assert status == 201, answer
+    return answer["metadata"]["uid"]
+
+
+def rendered(namespace, spec, owner):
     deployment = a_spec(**spec)
     metadata = deployment.metadata.model_copy(update={"namespace": namespace})
     return render(
         deployment.model_copy(update={"metadata": metadata}),
         a_plan(demand=a_demand(memory_bytes=1536 * 1024**2, ephemeral_bytes=100 * 10**9)),
-        uid=UID,
+        uid=owner,
         replicas=deployment.spec.replicas,
         settings=SETTINGS,
         engine=ENGINE,
@@ -137,16 +152,16 @@ def our_entry(obj):
 
 
 @pytest.mark.parametrize("spec", [PLAIN, RICH], ids=["plain", "rich"])
-def test_every_child_stands_as_it_was_sent(kube, namespace, spec):
-    for manifest in rendered(namespace, spec):
+def test_every_child_stands_as_it_was_sent(kube, namespace, owner, spec):
+    for manifest in rendered(namespace, spec, owner):
         status, answer = kube.apply(manifest)
         assert status == 201, answer
         assert owned_hash(answer) == manifest_hash(manifest), manifest["kind"]
 
 
 @pytest.mark.parametrize("spec", [PLAIN, RICH], ids=["plain", "rich"])
-def test_applying_a_child_again_changes_nothing(kube, namespace, spec):
-    for manifest in rendered(namespace, spec):
+def test_applying_a_child_again_changes_nothing(kube, namespace, owner, spec):
+    for manifest in rendered(namespace, spec, owner):
         _, first = kube.apply(manifest)
         metadata = {**manifest["metadata"], "uid": first["metadata"]["uid"]}
         _, second = kube.apply({**manifest, "metadata": metadata}, force=True)
@@ -156,8 +171,8 @@ def test_applying_a_child_again_changes_nothing(kube, namespace, spec):
 
 
 @pytest.mark.parametrize("spec", [PLAIN, RICH], ids=["plain", "rich"])
-def test_a_restricted_namespace_takes_the_pod(kube, namespace, spec):
-    account, *_, deployment = rendered(namespace, spec)
+def test_a_restricted_namespace_takes_the_pod(kube, namespace, owner, spec):
+    account, *_, deployment = rendered(namespace, spec, owner)
     kube.apply(account)
     template = deployment["spec"]["template"]
     pod = {**template, "metadata": {**template["metadata"], "name": "chat-0"}}
@@ -168,16 +183,20 @@ def test_a_restricted_namespace_takes_the_pod(kube, namespace, spec):
     assert status == 201, answer
 
 
-def test_a_strangers_object_is_not_taken_without_force(kube, namespace):
+def test_a_strangers_object_is_not_taken_without_force(kube, namespace, owner):
     stranger = {"metadata": {"name": "chat"}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}}
     kube.ask("POST", f"/api/v1/namespaces/{namespace}/services", stranger)
-    service = next(manifest for manifest in rendered(namespace, PLAIN) if manifest["kind"] == "Service")
+    service = next(
+        manifest for manifest in rendered(namespace, PLAIN, owner) if manifest["kind"] == "Service"
+    )
     status, _ = kube.apply(service)
     assert status == 409
 
 
-def test_a_namesake_in_the_place_of_a_known_child_is_refused(kube, namespace):
-    service = next(manifest for manifest in rendered(namespace, PLAIN) if manifest["kind"] == "Service")
+def test_a_namesake_in_the_place_of_a_known_child_is_refused(kube, namespace, owner):
+    service = next(
+        manifest for manifest in rendered(namespace, PLAIN, owner) if manifest["kind"] == "Service"
+    )
     kube.apply(service)
     _, answer = kube.apply({**service, "metadata": {**service["metadata"], "uid": str(uuid4())}}, force=True)
     assert answer["code"] == 422
