@@ -89,15 +89,16 @@ def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
         for child in snapshot.children
         if not child.terminating and owner_of(child, snapshot) in (Owner.OURS, Owner.ORPHAN)
     )
-    planned = conditions.planned("planned for the day it is resumed; nothing runs and nothing is claimed")
+    planned = conditions.planned("planned for the day it is resumed; nothing is claimed")
+    runs = "the last replicas finish their requests" if snapshot.replicas else "nothing runs"
     return Decision(
         policy="suspended",
         delete=removed,
         conditions=(
             planned if snapshot.answer is None or plan else _not_planned(snapshot.answer),
-            conditions.not_provisioned(Reason.SUSPENDED, "suspend is true: nothing runs"),
-            conditions.not_healthy(Reason.SUSPENDED, "suspend is true: nothing runs"),
-            conditions.suspended("suspend is true: set it to false to start"),
+            conditions.not_provisioned(Reason.SUSPENDED, f"suspend is true: {runs}"),
+            conditions.not_healthy(Reason.SUSPENDED, f"suspend is true: {runs}"),
+            conditions.suspended(f"suspend is true: {runs}; set it to false to start"),
         ),
         status=_placed_status(snapshot),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from gemma_operator.backends.kubernetes.status_json import status_json
 from gemma_operator.backends.kubernetes.view import view
 from gemma_operator.planner.spare import Spare
 from gemma_operator.probing.facts import FailureKind
+from gemma_operator.settings import OperatorSettings
 from plans import a_plan
 from snapshots import (
     ENGINE,
@@ -327,3 +330,12 @@ def test_a_new_generation_that_ends_by_itself_is_said_with_its_reason():
     assert reason.startswith("Image")
     assert "the older generation serves on" in message(decision)
     assert said(decision)["Healthy"] == ("True", "Serving")
+
+
+def test_the_page_lists_every_way_that_can_be_chosen():
+    page = (Path(__file__).parents[4] / "docs/rollouts.md").read_text()
+    listed = set(re.findall(r"`((?:Surge|Replace)/\w+)`", page))
+    assert all(rollout.read(text) is not None for text in listed)
+    assert {text.partition("/")[2] for text in listed} == {why.value for why in Why} - {"First"}
+    assert f"(operator setting, {OperatorSettings().surge_patience_seconds:g})" in page
+    assert f"(operator setting, {OperatorSettings().wedged_pause_seconds:g})" in page
