@@ -284,11 +284,6 @@ def test_a_surge_whose_node_goes_becomes_a_drain_and_ends(team, running):
     assert not names(team) & old
 
 
-def test_a_single_replica_has_no_budget_that_would_hold_up_a_drain(team, running):
-    running(replicas=1, nodes=1)
-    assert team.find("PodDisruptionBudget", "chat") is None
-
-
 def test_at_rest_room_that_comes_and_goes_writes_nothing(team, running):
     pool = running(replicas=1, nodes=2)
     team.change("chat", BLUE)
