@@ -6,14 +6,25 @@ there is run nowhere.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from cluster.operating import Operator
+from engine import houses
 from engine.nodes import packages
 from engine.nodes.cluster import RealCluster, sweep
+from engine.nodes.network import HUB
 from engine.nodes.traces import traces
+
+_ROOT = Path(__file__).parents[2]
+_FIGURES = pytest.StashKey[list[str]]()
+#: What an administrator installs, without the operator's own Deployment: tests run the operator themselves.
+_INSTALLED = ("namespace.yaml", "serviceaccount.yaml", "rbac.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +39,57 @@ def cluster() -> Iterator[RealCluster]:
     assert traces() == before, "a cluster leaves nothing behind"
 
 
+@pytest.fixture(scope="session")
+def gpus(cluster: RealCluster) -> RealCluster:
+    """The nodes say that they have two L4 each, as GPU feature discovery and the device plugin would."""
+    for node in ("node-a", "node-b"):
+        houses.equip(cluster, node, gpus=2)
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def installed(gpus: RealCluster) -> RealCluster:
+    """Our CRDs, and the rights of manifests/base."""
+    files = [word for name in _INSTALLED for word in ("-f", str(_ROOT / "manifests/base" / name))]
+    for words in (["-k", str(_ROOT / "crds")], files):
+        gpus.kubectl("apply", "--server-side", "--force-conflicts", *words)
+    return gpus
+
+
+@pytest.fixture(scope="session")
+def one_operator(installed: RealCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The operator, run in the hub: outside the cluster, so that policies must name it."""
+    operator = Operator(
+        tmp_path_factory.mktemp("operator"),
+        kubeconfig=installed.operator_kubeconfig,
+        settings={"operatorCidrs": [f"{HUB}/32"], "probeTimeoutSeconds": 5.0},
+        enter=installed.enter("hub"),
+    )
+    yield operator
+    operator.close()
+
+
+@pytest.fixture
+def operator(one_operator: Operator) -> Operator:
+    """The operator, leading; a test may stop it, the next one starts it again."""
+    one_operator.ensure_running()
+    return one_operator
+
+
+@pytest.fixture
+def team(installed: RealCluster) -> Iterator[houses.RealTeam]:
+    """A fresh restricted namespace, given back at the end."""
+    joined = houses.RealTeam(installed, f"t{uuid.uuid4().hex[:8]}")
+    yield joined
+    joined.leave()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a figure that is reported at the end of the run and never asserted."""
+    return request.config.stash.setdefault(_FIGURES, []).append
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A skip on Debian as root fails CI."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -36,7 +98,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was not run, and why."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was measured, and what was not run and why."""
+    for text in config.stash.get(_FIGURES, ()):
+        terminalreporter.write_line(f"figure: {text}")
     for report in terminalreporter.stats.get("skipped", ()):
-        terminalreporter.write_line(f"skipped: {report.nodeid}: {report.longrepr[2]}")
+        with contextlib.suppress(TypeError, IndexError):
+            terminalreporter.write_line(f"skipped: {report.nodeid}: {report.longrepr[2]}")

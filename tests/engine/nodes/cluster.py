@@ -57,6 +57,7 @@ class RealCluster:
         self._tokens: dict[str, str] = {}
         self._kernel = kernel.Saved()
         self._held = contextlib.ExitStack()
+        self._client: Client | None = None
 
     # what tests look at
 
@@ -78,7 +79,10 @@ class RealCluster:
     @property
     def client(self) -> Client:
         """Speaks to the API server as an administrator."""
-        return Client(plane.url(self._block), token=self._tokens["admin"], ca_file=self.folder.ca_file)
+        if self._client is None:
+            url, token = plane.url(self._block), self._tokens["admin"]
+            self._client = self._held.enter_context(Client(url, token=token, ca_file=self.folder.ca_file))
+        return self._client
 
     def enter(self, place: str) -> list[str]:
         """What a command is prefixed with to run in the network of `hub`, `node-a` or `node-b`."""
@@ -234,20 +238,19 @@ class RealCluster:
             {"name": "dns", "port": 53, "protocol": "UDP"},
             {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
         ]
-        with self.client as client:
-            client.create(
-                "/api/v1/namespaces/kube-system/services",
-                {"metadata": {"name": "kube-dns"}, "spec": {"clusterIP": DNS, "ports": ports}},
-            )
-            client.create(
-                "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices",
-                {
-                    "metadata": {"name": "kube-dns", "labels": {"kubernetes.io/service-name": "kube-dns"}},
-                    "addressType": "IPv4",
-                    "ports": ports,
-                    "endpoints": [{"addresses": [HUB]}],
-                },
-            )
+        self.client.create(
+            "/api/v1/namespaces/kube-system/services",
+            {"metadata": {"name": "kube-dns"}, "spec": {"clusterIP": DNS, "ports": ports}},
+        )
+        self.client.create(
+            "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices",
+            {
+                "metadata": {"name": "kube-dns", "labels": {"kubernetes.io/service-name": "kube-dns"}},
+                "addressType": "IPv4",
+                "ports": ports,
+                "endpoints": [{"addresses": [HUB]}],
+            },
+        )
 
     # nodes
 
@@ -292,8 +295,7 @@ class RealCluster:
 
     def is_ready(self, name: str) -> bool:
         """Whether the API server counts the node as Ready."""
-        with self.client as client:
-            found = [node for node in client.items("/api/v1/nodes") if node["metadata"]["name"] == name]
+        found = [node for node in self.client.items("/api/v1/nodes") if node["metadata"]["name"] == name]
         said: list[dict[str, Any]] = found[0]["status"].get("conditions", []) if found else []
         return any((each["type"], each["status"]) == ("Ready", "True") for each in said)
 

@@ -14,6 +14,9 @@ from gemma_operator.sandbox import locks
 from gemma_operator.sandbox.paths import cache_root
 
 PAUSE, PYTHON = "localhost/pause:1", "localhost/python:1"
+#: The Python image with a program `vllm` that stands in for the engine.
+STAND_IN = "localhost/stand-in:0.32"
+_STAND_IN_PROGRAM = Path(__file__).parents[1] / "standin" / "vllm"
 _PAUSE_SOURCE = r"""
 #include <signal.h>
 #include <stdlib.h>
@@ -47,12 +50,14 @@ _PYTHON_PACKAGES = (
     "libsqlite3-0",
 )
 
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+
 Say = Callable[[str], None]
 
 
 def built(*, say: Say) -> Path:
     """A folder with one tar an image."""
-    key = hashlib.sha256(repr((_PAUSE_SOURCE, _PYTHON_PACKAGES)).encode() + Path(__file__).read_bytes())
+    key = hashlib.sha256(Path(__file__).read_bytes() + _STAND_IN_PROGRAM.read_bytes())
     folder = cache_root() / f"node-images-{key.hexdigest()[:12]}"
     with locks.held(folder.with_name(f".{folder.name}.lock"), purpose="writing images", say=say):
         if not folder.is_dir():
@@ -98,5 +103,10 @@ def _python(work: Path) -> None:
         work / "out" / "python.tar",
         name=PYTHON,
         layer_folder=root,
-        start=Start(["/usr/bin/python3"], {"PATH": "/usr/bin:/bin"}, "2000"),
+        start=Start(["/usr/bin/python3"], _ENVIRONMENT, "2000"),
     )
+    program = root / "usr/bin/vllm"
+    shutil.copy(_STAND_IN_PROGRAM, program)
+    program.chmod(0o755)
+    start = Start(["/usr/bin/vllm"], _ENVIRONMENT, "2000")
+    write_image(work / "out" / "stand-in.tar", name=STAND_IN, layer_folder=root, start=start)

@@ -1,0 +1,147 @@
+"""What a team finds on the real cluster: GPUs as nodes tell of them, a namespace, weights on a claim."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.teams import Object, Team
+from cluster.waiting import until
+from engine.nodes.cluster import RealCluster
+from engine.nodes.images import PYTHON, STAND_IN
+
+_NODE = Path(__file__).parents[1] / "data/nodes/k3s-l4-gce.yaml"
+CLAIM, FOLDER = "weights", "stand-in"
+#: The real requests of a small engine; the planner's own would fill these nodes.
+#: Prints how many tokens an answer counts, or why there was none.
+_ASK = (
+    "import json, sys, urllib.request\n"
+    "body = json.dumps({'model': 'chat', 'prompt': 'x', 'max_tokens': 3}).encode()\n"
+    "asked = urllib.request.Request(sys.argv[1], body, {'Content-Type': 'application/json'})\n"
+    "try: print(json.load(urllib.request.urlopen(asked, timeout=5))['usage']['completion_tokens'])\n"
+    "except OSError as error: print(error)\n"
+)
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_RESOURCES = {"cpu": "50m", "memory": "256Mi", "ephemeralStorage": "64Mi"}
+
+
+def equip(cluster: RealCluster, name: str, *, gpus: int) -> None:
+    """Labels of a published L4 node, and as many devices as a device plugin would report."""
+    labels = yaml.safe_load(_NODE.read_text())["metadata"]["labels"]
+    path = f"/api/v1/nodes/{name}"
+    client = cluster.client
+    client.merge(path, {"metadata": {"labels": {**labels, "nvidia.com/gpu.count": str(gpus)}}})
+    client.merge(f"{path}/status", {"status": {"capacity": {"nvidia.com/gpu": str(gpus)}}})
+
+    def has_them() -> bool:
+        return client.get(path)["status"]["allocatable"].get("nvidia.com/gpu") == str(gpus)
+
+    until(has_them, what=f"the kubelet of {name} counts its GPUs")
+
+
+def stand_in(name: str = "chat", *, fault: str = "", **spec: Any) -> Object:
+    """A GemmaDeployment served by the stand-in engine, with weights that lie on a claim."""
+    return {
+        "apiVersion": "gemma-operator.io/v1alpha1",
+        "kind": "GemmaDeployment",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {
+                "variants": ["E2B"],
+                "precisions": ["bf16"],
+                "source": {"persistentVolumeClaim": {"claimName": CLAIM, "path": FOLDER}},
+            },
+            "serving": engine(fault=fault) | {"startupTimeoutSeconds": 600},
+            "pod": {"resources": _RESOURCES},
+            "rollout": {"drainSeconds": 5},
+            **spec,
+        },
+    }
+
+
+def engine(*, fault: str = "") -> Object:
+    """`spec.serving` with the stand-in, told its fault."""
+    env = [{"name": "STAND_IN_FAULT", "value": fault}]
+    return {"engine": {"version": "0.32", "image": STAND_IN, "env": env}}
+
+
+class RealTeam(Team):
+    """A namespace on the real cluster, with a claim that every node may mount."""
+
+    def __init__(self, cluster: RealCluster, namespace: str) -> None:
+        super().__init__(cluster, namespace)  # type: ignore[arg-type]
+        self.cluster = cluster
+        enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.client.merge(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": enforced}})
+        self._volume()
+
+    def _volume(self) -> None:
+        folder = self.cluster.folder.path / "volumes" / self.namespace
+        model = folder / FOLDER
+        model.mkdir(parents=True)
+        for name, text in (
+            ("config.json", '{"model_type": "gemma4"}'),
+            ("model.safetensors", ""),
+            ("tokenizer.json", "{}"),
+        ):
+            (model / name).write_text(text)
+        for path in (self.cluster.folder.path, folder.parent, folder, model):
+            path.chmod(0o755)
+        volume = f"{self.namespace}-{CLAIM}"
+        modes, capacity = ["ReadOnlyMany"], {"storage": "1Gi"}
+        self.client.create(
+            "/api/v1/persistentvolumes",
+            {
+                "metadata": {"name": volume},
+                "spec": {
+                    "capacity": capacity,
+                    "accessModes": modes,
+                    "persistentVolumeReclaimPolicy": "Retain",
+                    "storageClassName": "",
+                    "hostPath": {"path": str(folder)},
+                    "claimRef": {"namespace": self.namespace, "name": CLAIM},
+                },
+            },
+        )
+        self.client.create(
+            f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims",
+            {
+                "metadata": {"name": CLAIM},
+                "spec": {
+                    "accessModes": modes,
+                    "storageClassName": "",
+                    "volumeName": volume,
+                    "resources": {"requests": capacity},
+                },
+            },
+        )
+
+    def client_pod(self, name: str, *, node: str) -> None:
+        """A pod of the team on that node, which can ask."""
+        container = {
+            "name": "main",
+            "image": PYTHON,
+            "imagePullPolicy": "Never",
+            "args": ["-c", "import time; time.sleep(10**6)"],
+            "securityContext": _RESTRICTED,
+        }
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "nodeName": node}
+        self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+
+    def ask(self, pod: str, url: str) -> str:
+        """Tokens of an answer to a client pod, or why there was none."""
+        words = ("exec", pod, "--", "python3", "-c", _ASK, f"{url}/completions")
+        return self.kubectl(*words).strip()
+
+    def create(self, manifest: Object) -> None:
+        """Any object, as a user does."""
+        self.kubectl("apply", "-f", "-", text=json.dumps(manifest))
