@@ -52,7 +52,10 @@ _SECRETS: Final = tuple(
         r"[a-z][a-z0-9+.-]{1,20}://(?P<secret>[^\s/@\"'<>\\]+)@",
         # the same, cut within the password: no port is so long
         r"[a-z][a-z0-9+.-]{1,20}://[^\s/@:]+:(?!\d{1,5}\Z)(?P<secret>[^\s/@:\"'<>\\]+)\Z",
-        rf"\bauthorization{_QUOTE}{_IS}{_QUOTE}(?P<secret>(?:[a-z]+{_SPACE}+)?{_VALUE}+)",
+        (
+            rf"\bauthorization{_QUOTE}{_IS}{_QUOTE}(?P<secret>(?:(?:basic|bearer|token|digest|negotiate|api-?key|aws4-[a-z0-9-]+)"
+            rf"{_SPACE}+{_VALUE}+|(?=\S*[0-9]|\S{{20}}|\S*(?-i:[A-Z])){_VALUE}{{6,}}))"
+        ),
         # of words after "Bearer", those that people write are no secret
         (
             rf"\bbearer{_SPACE}+(?!(?:tokens?|auth\w*|scheme|realm|header|credentials?|error|is|or|and|for)\b)"

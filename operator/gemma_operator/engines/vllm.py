@@ -48,6 +48,9 @@ _RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
 DEFAULT_VERSION: Final = "0.32"
 KNOWN_FLAGS: Final = flags_of(DEFAULT_VERSION)
 _PROBE_SCRIPT: Final = resources.files(__package__).joinpath("startup_probe.py").read_text(encoding="utf-8")
+_LAST_WORDS: Final = resources.files(__package__).joinpath("last_words.py").read_text(encoding="utf-8")
+#: Where the kubelet looks for a container's last words unless it is told otherwise.
+_TERMINATION_LOG: Final = "/dev/termination-log"
 _GUARD_SOURCE: Final = (
     resources.files(__package__).joinpath("access_middleware.py").read_text(encoding="utf-8")
 )
@@ -59,7 +62,7 @@ class Vllm:
     """vLLM's OpenAI server, 0.19.1 to 0.33."""
 
     name = "VLLM"
-    command: tuple[str, ...] = ("vllm", "serve")
+    command: tuple[str, ...] = ("python3", "-c", _LAST_WORDS, _TERMINATION_LOG, "vllm", "serve")
     port = PORT
     health_path = "/health"
     guard = Guard(file_name="gemma_access.py", source=_GUARD_SOURCE)

@@ -57,7 +57,7 @@ def test_other_services_are_no_environment():
 
 
 def test_command_and_arguments_are_said_whatever_the_images_entry_point():
-    assert engine()["command"] == ["vllm", "serve"]
+    assert engine()["command"] == list(ENGINE.command)
     assert engine()["args"][0].startswith("/cache/weights/google--gemma-4-31B-it/")
 
 

@@ -1,0 +1,138 @@
+"""Why an engine ended, kept from what it prints: run as in a pod, with a stand-in that prints and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gemma_operator.engines import last_words
+from gemma_operator.engines.last_words import LastWords
+
+SCRIPT = Path(last_words.__file__).read_text()
+RECORDED = Path(__file__).parents[2] / "data/failures/vllm-0.32-kv-cache-log.txt"
+KUBELET_KEEPS_BYTES = 2048
+
+
+def started(folder, program):
+    command = [sys.executable, "-c", SCRIPT, str(folder / "log"), sys.executable, "-u", "-c", program]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def run(folder, program):
+    """(exit code, what it printed, what it left)"""
+    process = started(folder, program)
+    printed, _ = process.communicate(timeout=30)
+    left = folder / "log"
+    return process.returncode, printed.decode(), left.read_text() if left.exists() else None
+
+
+def kept(*lines):
+    words = LastWords()
+    for line in lines:
+        words.take(line)
+    return words.text().decode()
+
+
+def test_the_cause_is_left_although_a_long_traceback_comes_after_it(tmp_path):
+    program = f"print({RECORDED.read_text()!r}); raise SystemExit(1)"
+    code, printed, left = run(tmp_path, program)
+    assert code == 1
+    assert "To serve at least one request" not in printed[-KUBELET_KEEPS_BYTES:]
+    assert left.startswith("ValueError: To serve at least one request with the model's max seq len (2000000)")
+    assert len(left.encode()) <= last_words.MOST_BYTES
+    assert "See root cause above" not in left
+
+
+def test_what_is_printed_is_passed_on_as_it_is(tmp_path):
+    program = "import sys; sys.stdout.buffer.write(b'a\\r\\n\\xff' + b'x' * 300000); sys.stderr.write('end')"
+    process = started(tmp_path, program)
+    printed, _ = process.communicate(timeout=30)
+    assert printed == b"a\r\n\xff" + b"x" * 300000 + b"end"
+
+
+@pytest.mark.parametrize(("ends", "code"), [("0", 0), ("7", 7), ("'word'", 1)])
+def test_the_exit_code_is_the_engines(tmp_path, ends, code):
+    assert run(tmp_path, f"raise SystemExit({ends})")[0] == code
+
+
+def test_an_engine_that_was_killed_ends_as_a_shell_would_say(tmp_path):
+    assert run(tmp_path, "import os; os.kill(os.getpid(), 9)")[0] == 128 + signal.SIGKILL
+
+
+def test_an_engine_that_ends_well_leaves_nothing(tmp_path):
+    assert run(tmp_path, "print('ValueError: mended')")[2] is None
+
+
+def test_nothing_is_left_where_no_error_was_named_so_that_the_kubelet_takes_the_log(tmp_path):
+    assert run(tmp_path, "print('bye'); raise SystemExit(3)")[2] is None
+
+
+def test_a_signal_goes_to_the_engine(tmp_path):
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+        "print('waiting')\nsignal.pause()"
+    )
+    process = started(tmp_path, program)
+    with process:
+        assert process.stdout.readline() == b"waiting\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 5
+
+
+def test_processes_that_the_engine_left_do_not_keep_it(tmp_path):
+    program = (
+        "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); raise SystemExit(4)"
+    )
+    process = started(tmp_path, program)
+    left = int(process.stdout.readline())
+    try:
+        assert process.wait(timeout=30) == 4
+    finally:
+        os.kill(left, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_a_command_that_is_not_there_says_so(tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "log"), "no-such-engine"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "no-such-engine" in done.stderr
+
+
+def test_a_line_is_read_without_its_colour_and_its_prefix():
+    line = "\x1b[0;36m(EngineCore pid=9)\x1b[0;0m ERROR 11-26 06:29:14 [core.py:1510] torch.OutOfMemoryError: CUDA out"
+    assert kept(line) == "torch.OutOfMemoryError: CUDA out"
+
+
+def test_what_a_hub_answered_stands_with_its_error_and_other_lines_do_not():
+    assert kept(
+        "OSError: You are trying to access a gated repo.",
+        "Make sure to have access to it at https://huggingface.co/google/x.",
+        "403 Client Error.",
+        "Traceback (most recent call last):",
+        "bye",
+    ) == (
+        "OSError: You are trying to access a gated repo.\n"
+        "Make sure to have access to it at https://huggingface.co/google/x.\n403 Client Error."
+    )
+    assert kept("ValueError: a", "(APIServer pid=1) INFO 11-26 06:29:14 [x.py:1] other") == "ValueError: a"
+
+
+def test_the_same_error_is_left_once_and_the_latest_when_there_are_many():
+    many = [f"ValueError: {number} {'x' * 800}" for number in range(20)]
+    assert kept(*many, many[18], many[18]).startswith("ValueError: 19")
+    assert kept(*many, many[18], many[18]).count("ValueError") == 2
+
+
+def test_what_was_measured_stands_before_a_refusal_and_nowhere_else():
+    measured = "INFO 11-26 06:29:14 [gpu_worker.py:9] Available KV cache memory: -0.52 GiB"
+    assert kept(measured, "ValueError: No available memory") == (
+        "Available KV cache memory: -0.52 GiB\nValueError: No available memory"
+    )
+    assert kept(measured) == ""
