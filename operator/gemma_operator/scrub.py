@@ -63,12 +63,12 @@ _SECRETS: Final = tuple(
         ),
         rf"\bbasic{_SPACE}+(?=\S*(?-i:[A-Z0-9=]))(?P<secret>{_VALUE}{{8,}})",
         # tokens that are known by how they begin
-        r"(?<![a-z0-9])(?-i:hf_)(?=[a-z0-9]*(?-i:[A-Z0-9])|[a-z0-9]{20})[a-z0-9]{4,34}",
+        r"(?<![a-z0-9])(?-i:hf_)(?=[a-z0-9]*(?-i:[A-Z0-9])|[a-z0-9]{12})[a-z0-9]{4,34}",
         r"\bapi_org_[a-z0-9]{8,}",
         r"(?-i:\b(?:AKIA|ASIA)[A-Z0-9]{8,})",
         r"(?-i:\bAIza[A-Za-z0-9_-]{8,})",
         r"\b(?:ya29\.|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|nvapi-|GOCSPX-)[a-z0-9_./-]{8,}",
-        r"\bsk-(?=[a-z0-9_-]*[0-9])[a-z0-9_-]{8,}",
+        r"\bsk-(?=[a-z0-9_-]*(?-i:[A-Z0-9]))[a-z0-9_-]{8,}",
         r"(?-i:\beyJ[A-Za-z0-9_=-]{5,}(?:\.[A-Za-z0-9_=-]*){0,4})",
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         # what stands behind a name that says what it is; a list of them goes as a whole

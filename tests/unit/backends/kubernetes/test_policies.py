@@ -218,13 +218,15 @@ def test_from_two_replicas_on_there_is_a_disruption_budget_and_below_it_goes():
 @pytest.mark.parametrize(
     ("changes", "reason", "stalled"),
     [
-        ({"waiting_reason": "ImagePullBackOff", "waiting_message": "denied"}, "ImagePull", False),
+        ({"waiting_reason": "ErrImagePull", "waiting_message": "i/o timeout"}, "ImagePull", False),
+        ({"waiting_reason": "ErrImagePull", "waiting_message": "x:1: not found"}, "ImageNotFound", False),
+        ({"waiting_reason": "ImagePullBackOff", "waiting_message": "denied"}, "ImageDenied", False),
         (
             {"waiting_reason": "CrashLoopBackOff", "terminated_message": "boom", "restarts": 3},
             "CrashLoop",
             False,
         ),
-        ({"terminated_reason": "OOMKilled", "exit_code": 137}, "OutOfMemory", False),
+        ({"terminated_reason": "OOMKilled", "exit_code": 137}, "HostOutOfMemory", False),
         ({"terminated_message": "torch.OutOfMemoryError: CUDA out of memory."}, "OutOfMemory", True),
         (
             {

@@ -67,6 +67,24 @@ def test_a_pod_that_a_quota_forbids_is_told_with_the_quotas_words_and_without_th
     assert "chat-abc-x1" not in message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        'violates PodSecurity "restricted:latest": restricted volume types (volume "weights" uses hostPath)',
+        'admission webhook "images.example.com" denied the request: no such signature',
+        "ValidatingAdmissionPolicy 'labels' with binding 'all' denied request: a label is missing",
+    ],
+)
+def test_what_an_admission_refuses_is_no_quota(words):
+    """The words of k8s.io/apiserver 0.37.2: pod-security admission, webhook/errors, policy/validating."""
+    status, reason, message = said(
+        with_failure(a_running_snapshot(replicas=(), served=()), f'pods "chat-abc-x1" is forbidden: {words}')
+    )
+    assert (status, reason) == ("False", "AdmissionDenied")
+    assert words.partition(":")[0] in message
+    assert "raise the limit" not in message
+
+
 def test_one_of_two_stays_ready_and_says_what_is_missing():  # FR-18
     ready = {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]}
     both = a_running_snapshot(spec={"replicas": 2}, status=ready)
