@@ -55,10 +55,12 @@ _UNNEEDED = (
     "usr/lib/python3.11/test",
 )
 _TAR = "vllm.tar"
+#: Guarded, because the engine's own processes import it anew.
 _COMMAND = """#!/usr/bin/python3
 import sys
 from vllm.entrypoints.cli.main import main
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
 """
 #: Read by Debian's site.py; unlike PYTHONPATH it stays when a pod sets a PYTHONPATH of its own.
 _PATH_FILE = "usr/local/lib/python3.11/dist-packages/vllm.pth"
