@@ -80,7 +80,7 @@ REMEDIES: Final = {
     "NotImplemented": _user("take the field out"),
     "SchemaOutdated": _user("install the CRDs of this version of the operator"),
     "Conflict": _user("delete the object that the message names, or rename this deployment"),
-    "HandsOff": _user("take the annotation gemma-operator.io/reconcile away"),
+    "HandsOff": _nobody("take the annotation gemma-operator.io/reconcile away"),
     "Suspended": _nobody("set suspend: false to serve again"),
     "Forbidden": _user("give the operator this right (manifests/base/rbac.yaml)"),
     # what is being made

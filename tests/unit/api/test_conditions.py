@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from gemma_operator.api import conditions
+from gemma_operator.api import conditions, operations
 from gemma_operator.api.conditions import Condition, ConditionType, Reason
+from gemma_operator.api.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[3]
 EARLY = "2026-01-01T00:00:00Z"
@@ -12,6 +13,11 @@ LATE = "2026-01-01T00:05:00Z"
 
 def test_the_page_is_the_enum():
     assert (ROOT / "docs/conditions.md").read_text() == conditions.page()
+
+
+def test_the_page_for_operations_has_a_remedy_for_every_reason():
+    assert (ROOT / "docs/operations.md").read_text() == operations.page()
+    assert set(REMEDIES) == {reason.value for reason in Reason}
 
 
 def test_every_word_is_camel_case_and_means_something():
