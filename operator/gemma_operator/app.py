@@ -276,7 +276,7 @@ class Operator:
             answers=self._act.answers,
             living_uids=self._living_uids,
             probe_key=self._keyring.key_of,
-            pool_trouble=self._fleet.trouble_of,
+            node_to_come=self._fleet.node_to_come,
             refusing_nodes=lambda plan: self._quarantine.nodes_of(plan.pool.resource_name),
             schema_gaps=lambda _obj: self._schema_gaps,
             settings=self._settings,

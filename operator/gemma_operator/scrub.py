@@ -54,7 +54,7 @@ _SECRETS: Final = tuple(
         r"[a-z][a-z0-9+.-]{1,20}://[^\s/@:]+:(?!\d{1,5}\Z)(?P<secret>[^\s/@:\"'<>\\]+)\Z",
         (
             rf"\bauthorization{_QUOTE}{_IS}{_QUOTE}(?P<secret>(?:(?:basic|bearer|token|digest|negotiate|api-?key|aws4-[a-z0-9-]+)"
-            rf"{_SPACE}+{_VALUE}+|(?=\S*[0-9]|\S{{20}}|\S*(?-i:[A-Z])){_VALUE}{{6,}}))"
+            rf"{_SPACE}+{_VALUE}+|(?=\S*[0-9]|\S{{20}}|\S+(?-i:[A-Z])){_VALUE}{{6,}}))"
         ),
         # of words after "Bearer", those that people write are no secret
         (
@@ -81,7 +81,7 @@ _SECRETS: Final = tuple(
         (
             r"(?<![\w-])(?:(?!(?:bos|eos|pad|unk|cls|sep|mask|[a-z]{2,8}_?image|image|audio|video)[-_])[a-z0-9]{1,24}[-_.])"
             rf"{{0,6}}(?:(?:access|refresh|auth|id|session|hub)?token|credentials?){_QUOTE}{_IS}{_QUOTE}"
-            rf"(?P<secret>(?=\S*[0-9]|\S{{20}}|\S*(?-i:[A-Z])){_VALUE}{{6,}})"
+            rf"(?P<secret>(?=\S*[0-9]|\S{{20}}|\S+(?-i:[A-Z])){_VALUE}{{6,}})"
         ),
     )
 )

@@ -12,7 +12,7 @@ from gemma_operator.hardware.computeclasses import ComputeClassRecord
 from gemma_operator.hardware.declared import DeclaredPool
 from gemma_operator.hardware.dra import SliceRecord
 from gemma_operator.hardware.namespaces import NO_RULES, NamespaceRules
-from gemma_operator.hardware.nodeclaims import NodeClaimRecord, trouble_of
+from gemma_operator.hardware.nodeclaims import NodeClaimRecord, words_of
 from gemma_operator.hardware.nodepools import NodePoolRecord
 from gemma_operator.hardware.pools import pools
 from gemma_operator.hardware.prospects import Prospect
@@ -110,10 +110,10 @@ class Fleet:
             for pool in self.pools
         )
 
-    def trouble_of(self, plan: Plan) -> str:
-        """Why the plan's pool brings no node, in the words of who should bring it; empty where nobody says so."""
+    def node_to_come(self, plan: Plan) -> str:
+        """Whether the plan's pool brings a node, in the words of who should bring it; empty where nobody says so."""
         nodepool = dict(plan.pool_selector).get(karpenter.NODEPOOL, "")
-        return trouble_of(nodepool, self._optional.nodeclaims()) if nodepool else ""
+        return words_of(nodepool, self._optional.nodeclaims()) if nodepool else ""
 
     def _prospects(self) -> Iterator[Prospect]:
         for nodepool in self._optional.nodepools():

@@ -46,8 +46,8 @@ class Sources:
     living_uids: Callable[[str], frozenset[str]]
     schema_gaps: Callable[[Mapping[str, Any]], tuple[str, ...]]
     settings: OperatorSettings
-    #: Why the plan's pool brings no node, and which of its nodes refuse pods.
-    pool_trouble: Callable[[Plan], str] = lambda _plan: ""
+    #: Whether the plan's pool brings a node, and which of its nodes refuse pods.
+    node_to_come: Callable[[Plan], str] = lambda _plan: ""
     #: What the operator shows to the endpoint, where it is guarded.
     probe_key: Callable[[Key], str] = lambda _key: ""
     refusing_nodes: Callable[[Plan], frozenset[str]] = lambda _plan: frozenset()
@@ -170,7 +170,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         lost_nodes=lost_nodes_of(sources.caches, replicas),
         living_uids=sources.living_uids(key.namespace),
         probe_key=sources.probe_key(key),
-        pool_trouble=sources.pool_trouble(plan) if plan is not None else "",
+        node_to_come=sources.node_to_come(plan) if plan is not None else "",
         refusing_nodes=sources.refusing_nodes(plan) if plan is not None else frozenset(),
         answers=sources.answers(),
         weights_pods=weights_pods_of(sources.caches, key),

@@ -115,10 +115,13 @@ def test_a_pool_is_kept_for_the_namespaces_of_the_operators_setting():
     assert [pool.shape.namespaces for pool in fleet.pools] == [("team-a",)]
 
 
-def test_the_trouble_of_a_plan_is_that_of_the_nodepool_whose_nodes_it_selects():
+def test_the_node_to_come_of_a_plan_is_that_of_the_nodepool_whose_nodes_it_selects():
     fleet = a_fleet(nodeclaims=[NodeClaimRecord("c", "gpu", "over quota")])
-    for selector, trouble in (((("karpenter.sh/nodepool", "gpu"),), "over quota"), ((), "")):
-        assert fleet.trouble_of(a_plan(pool_selector=selector)) == trouble
+    for selector, trouble in (
+        ((("karpenter.sh/nodepool", "gpu"),), "its node does not come: over quota"),
+        ((), ""),
+    ):
+        assert fleet.node_to_come(a_plan(pool_selector=selector)) == trouble
 
 
 def test_a_plan_on_a_nodepool_is_known_before_its_first_node():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemma_operator.hardware.nodeclaims import nodeclaim_record, trouble_of
+from gemma_operator.hardware.nodeclaims import nodeclaim_record, words_of
 
 
 def a_claim(name="c", *, pool="gpu", **conditions):
@@ -48,8 +48,23 @@ def test_of_several_the_first_by_name_speaks_for_its_own_nodepool():
         nodeclaim_record(a_claim(name, pool=pool, Launched=("False", "X", name)))
         for name, pool in (("b", "gpu"), ("a", "gpu"), ("0", "other"))
     ]
-    assert trouble_of("gpu", claims) == "Launched failed with X: a"
-    assert trouble_of("none", claims) == ""
+    assert words_of("gpu", claims) == "its node does not come: Launched failed with X: a"
+    assert words_of("none", claims) == ""
+
+
+@pytest.mark.parametrize(
+    ("conditions", "words"),
+    [
+        ({}, "NodePool gpu is bringing a node: NodeClaim c is not launched yet"),
+        (
+            {"Launched": ("True", "Launched", "")},
+            "NodePool gpu is bringing a node: NodeClaim c is not registered yet",
+        ),
+        ({step: ("True", step, "") for step in ("Launched", "Registered", "Initialized")}, ""),
+    ],
+)
+def test_a_claim_that_goes_on_is_a_node_on_its_way_until_it_is_there(conditions, words):
+    assert words_of("gpu", [nodeclaim_record(a_claim("c", **conditions))]) == words
 
 
 def test_no_secret_leaves_with_a_message():

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gemma_operator.api import names
+from gemma_operator.backends.kubernetes import containers
 from gemma_operator.backends.kubernetes.ownership import owned_hash
 from gemma_operator.backends.kubernetes.render_container import CONTAINER
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME
@@ -21,8 +22,6 @@ Json = Mapping[str, Any]
 #: Selects our pods and children in lists and watches.
 LABEL_SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY},{names.DEPLOYMENT_LABEL}"
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
-#: The end of an engine's log says why it ended; the kubelet keeps at most 4096 bytes of it.
-_LAST_WORDS: Final = 2048
 _KEPT_STATUS: Final = (
     "observedGeneration",
     "replicas",
@@ -86,8 +85,8 @@ def _replica(pod: Json, *, container: str) -> Replica:
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
     engine = _status_of(container, status.get("containerStatuses", ()))
-    waiting = engine.get("state", {}).get("waiting", {})
-    ended = engine.get("state", {}).get("terminated") or engine.get("lastState", {}).get("terminated") or {}
+    own = containers.container(engine)
+    disruption = conditions.get("DisruptionTarget", {})
     return Replica(
         uid=metadata["uid"],
         name=metadata["name"],
@@ -102,14 +101,23 @@ def _replica(pod: Json, *, container: str) -> Replica:
         started_at=_started_at(engine, status, metadata),
         unschedulable_message=scheduled.get("message", "") if _unschedulable(scheduled) else "",
         gated=scheduled.get("reason") == "SchedulingGated",
-        waiting_reason=waiting.get("reason", ""),
-        waiting_message=waiting.get("message", ""),
-        # a pod that the kubelet refused or evicted has no container to ask: the reason is the pod's own
-        terminated_reason=ended.get("reason") or status.get("reason", ""),
-        terminated_message=(ended.get("message") or status.get("message", ""))[-_LAST_WORDS:],
-        exit_code=ended.get("exitCode"),
-        restarts=engine.get("restartCount", 0),
+        waiting_reason=own.waiting_reason,
+        waiting_message=own.waiting_message,
+        # a pod that the kubelet refused has no container to ask: the reason is the pod's own
+        terminated_reason=own.terminated_reason or status.get("reason", ""),
+        terminated_message=own.terminated_message or containers.last_words(status.get("message", "")),
+        exit_code=own.exit_code,
+        restarts=own.restarts,
         times=pod_times(pod, engine=engine),
+        container=container,
+        ran_seconds=own.ran_seconds,
+        had_been_ready=containers.had_been_ready(status, engine),
+        held_up_by=containers.holding_up(status, but=container),
+        pod_reason=status.get("reason", ""),
+        pod_message=containers.last_words(status.get("message", "")),
+        disruption=disruption.get("reason", "") if disruption.get("status") == "True" else "",
+        disruption_message=disruption.get("message", ""),
+        unhealthy_devices=containers.unhealthy_devices(engine),
     )
 
 

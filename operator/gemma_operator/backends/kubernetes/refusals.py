@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import ConditionType, Reason
 from gemma_operator.backends.decision import Decision
+from gemma_operator.backends.kubernetes.failures.admission import admission_reason
+from gemma_operator.backends.kubernetes.failures.trouble import told
 from gemma_operator.errors import ApiError
-from gemma_operator.scrub import excerpt
 
-#: 403 is also what quotas and admission webhooks answer; only a missing right is the operator's own.
-_ADMISSION = ("exceeded quota", "admission webhook", "denied the request", "violates PodSecurity")
+#: Also what quotas and policies answer; what is none of theirs is a right that the operator lacks.
+_FORBIDDEN: Final = 403
 
 
 def namespace_is_going(error: ApiError) -> bool:
@@ -21,17 +23,13 @@ def namespace_is_going(error: ApiError) -> bool:
 
 def explained(decision: Decision, error: ApiError, *, generation: int) -> Decision:
     """The decision with the refusal in its conditions; what serves goes on being Ready and Healthy."""
-    text = excerpt(str(error), limit=400)
-    by_admission = error.status != 403 or any(words in text for words in _ADMISSION)
-    reason = Reason.QUOTA_EXCEEDED if by_admission else Reason.FORBIDDEN
-    remedy = (
-        "change what refuses it"
-        if by_admission
-        else "give the operator this right (manifests/base/rbac.yaml)"
+    words = str(error)
+    reason = admission_reason(words) or (
+        Reason.FORBIDDEN if error.status == _FORBIDDEN else Reason.ADMISSION_DENIED
     )
+    message = told(reason, "an object is not made", words).message
     refused = (ConditionType.PROVISIONED, ConditionType.RECONCILING, ConditionType.STALLED)
     said = tuple(condition for condition in decision.conditions if condition.type not in refused)
-    message = f"{text}; {remedy}"
     return replace(
         decision,
         conditions=(

@@ -15,6 +15,7 @@ from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.claims import ClaimRecord, claims_of, one_node
+from gemma_operator.backends.kubernetes.containers import Container
 from gemma_operator.backends.kubernetes.startup_ledger import PodTimes, WeightsTimes
 from gemma_operator.hardware.admissions import REFUSED
 from gemma_operator.planner.alternatives import Alternative
@@ -99,11 +100,47 @@ class Replica:
     exit_code: int | None
     restarts: int
     times: PodTimes = field(default_factory=PodTimes)
+    #: Name of the container that the fields above are of.
+    container: str = "engine"
+    #: Of its container's last life: how long it was, and whether it had been ready.
+    ran_seconds: int | None = None
+    had_been_ready: bool = False
+    #: Another container that keeps the pod from being ready: one before the engine, or beside it.
+    held_up_by: Container | None = None
+    #: Why the pod is over: Evicted, UnexpectedAdmissionError, …
+    pod_reason: str = ""
+    pod_message: str = ""
+    #: Who is ending it (condition DisruptionTarget): PreemptionByScheduler, DeletionByTaintManager, …
+    disruption: str = ""
+    disruption_message: str = ""
+    #: "nvidia.com/gpu GPU-…": devices of it that the kubelet calls unhealthy.
+    unhealthy_devices: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
         """Its node took it and had no device for it."""
         return self.phase == "Failed" and self.terminated_reason == REFUSED
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        """What may say why it does not serve: the one that holds it up, and its own, without words of the past."""
+        own = Container(
+            self.container,
+            waiting_reason=self.waiting_reason,
+            waiting_message=self.waiting_message,
+            terminated_reason="" if self.started else self.terminated_reason,
+            terminated_message="" if self.started else self.terminated_message,
+            exit_code=self.exit_code,
+            restarts=0 if self.started else self.restarts,
+            ran_seconds=self.ran_seconds,
+        )
+        return (own,) if self.held_up_by is None else (self.held_up_by, own)
+
+    def whose(self, container: Container) -> str:
+        """How one of its containers is spoken of."""
+        if container.name == "engine":
+            return f"the engine in pod {self.name}"
+        return f"container {container.name} of pod {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +209,8 @@ class Snapshot:
     settings: OperatorSettings
     #: Nodes of replicas that went or are not Ready: their kubelet says nothing of the pods any more.
     lost_nodes: frozenset[str] = frozenset()
-    #: Why the plan's pool brings no node, in the words of who should bring it.
-    pool_trouble: str = ""
+    #: Whether the plan's pool brings a node, in the words of who should bring it.
+    node_to_come: str = ""
     #: Nodes that take pods and refuse them: the last two that asked for what the plan asks for.
     refusing_nodes: frozenset[str] = frozenset()
     #: No replica of the plan got a node within `placement.capacityTimeoutSeconds`.

@@ -9,30 +9,35 @@ written after them, and not at all where one of them fails. `Ready` is about the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import StatusFields
-from gemma_operator.backends.kubernetes import rollout, setbacks, standing, startup_ledger, wedged
-from gemma_operator.backends.kubernetes.failures import Trouble, not_made, refused, trouble
+from gemma_operator.backends.kubernetes import rollout, standing, startup_ledger, troubles, wedged
+from gemma_operator.backends.kubernetes.failures import Trouble, unhealthy
 from gemma_operator.backends.kubernetes.health import failing_starts, is_wrong_model, probe_trouble
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
-from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
+from gemma_operator.backends.kubernetes.view import View
 from gemma_operator.planner import alternatives, prediction, remarks
 from gemma_operator.planner.plan import to_status
 from gemma_operator.probing.facts import counts_as_proved
 
 #: What keeps a replica from getting a node.
 _BEFORE_A_NODE: Final = frozenset(
-    {Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED, Reason.QUOTA_EXCEEDED, Reason.NODE_REFUSES}
+    {
+        Reason.UNSCHEDULABLE,
+        Reason.SCHEDULING_GATED,
+        Reason.QUOTA_EXCEEDED,
+        Reason.ADMISSION_DENIED,
+        Reason.NODE_REFUSES,
+    }
 )
 
 
 def everything(view: View) -> tuple[Condition, ...]:
     """All conditions of a placed deployment that is not suspended."""
-    found = _trouble(view) or wedged.trouble(view.health)
+    found = troubles.of(view) or wedged.trouble(view.health)
     ready = _ready(view, found)
     said = [ready, _planned(view), _provisioned(view, found), *_weights(view), _healthy(view, found)]
     if found is not None and found.final and ready.status != "True":
@@ -56,31 +61,6 @@ def _at_work(view: View, ready: Condition) -> tuple[Reason, str]:
     )
 
 
-def _trouble(view: View) -> Trouble | None:
-    found = _found(view)
-    return found and setbacks.told(found, view.snapshot, view.plan)
-
-
-def _found(view: View) -> Trouble | None:
-    counted = view.health
-    if view.weights.holds:
-        return Trouble(view.weights.reason, view.weights.message, final=view.weights.final)
-    proved = {replica.uid for replica in counted.proved}
-    unproved = [replica for replica in counted.current if replica.uid not in proved]
-    found = trouble(unproved, lost_nodes=view.snapshot.lost_nodes)
-    if found is not None and found.reason is Reason.UNSCHEDULABLE and view.snapshot.pool_trouble:
-        return replace(
-            found, message=f"{found.message}; its node does not come: {view.snapshot.pool_trouble}"
-        )
-    if found is None and counted.missing:
-        found = refused(view.snapshot.replicas, view.snapshot.refusing_nodes)
-    if found is None and counted.live < view.wanted:
-        found = next(
-            (not_made(child.status) for child in view.snapshot.children if child.kind == DEPLOYMENT), None
-        )
-    return found
-
-
 def _ready(view: View, found: Trouble | None) -> Condition:
     counted = view.health
     if view.wanted == 0:
@@ -92,9 +72,9 @@ def _ready(view: View, found: Trouble | None) -> Condition:
     if counted.outdated:
         return conditions.not_ready(*_rolling(view, found))
     if counted.missing == 0:
-        return conditions.ready(
-            Reason.SERVING, f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
-        )
+        ill = unhealthy(counted.proved)
+        served = f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
+        return conditions.ready(Reason.SERVING, f"{served}; {ill.message}" if ill else served)
     if standing.was_ready(view.snapshot) and len(counted.proved) >= max(1, view.wanted - 1):
         why = _not_proved(view, found).message
         return conditions.ready(

@@ -8,7 +8,6 @@ there, except where the volume allows one pod or one node only: there the replic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,6 +16,7 @@ from gemma_operator.api import names
 from gemma_operator.api.conditions import Condition, ConditionType, Reason
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes.failures import trouble
+from gemma_operator.backends.kubernetes.failures.hub import read_word
 from gemma_operator.backends.kubernetes.ownership import sealed
 from gemma_operator.backends.kubernetes.render_fetch import weights_job
 from gemma_operator.backends.kubernetes.render_pod import tolerations_of
@@ -25,21 +25,6 @@ from gemma_operator.backends.kubernetes.snapshot import Child, Replica, Snapshot
 from gemma_operator.planner.values import Plan
 from gemma_operator.scrub import excerpt
 
-#: What the script may say; anything else in a termination message is an excerpt.
-SPOKEN: Final = frozenset(
-    {
-        Reason.WEIGHTS_MISSING,
-        Reason.WEIGHTS_GATED,
-        Reason.WEIGHTS_MISMATCH,
-        Reason.CREDENTIAL_INVALID,
-        Reason.CREDENTIAL_MALFORMED,
-        Reason.HUB_RATE_LIMITED,
-        Reason.HUB_UNREACHABLE,
-        Reason.CLAIM_UNSUITABLE,
-        Reason.DISK_FULL,
-    }
-)
-_SPOKEN_WORDS: Final = {reason.value: reason for reason in SPOKEN}
 _TRY_AGAIN: Final = (
     f"mend it and change the spec, or set the annotation {names.REPLAN_REQUESTED_AT}, to try again"
 )
@@ -125,17 +110,6 @@ def let_through(pending: Sequence[Manifest], weights: Weights) -> tuple[Manifest
     held = weights.holds and not weights.drains
     rest = tuple(each for each in pending if not (held and each["kind"] == _DEPLOYMENT))
     return (*rest, weights.make) if weights.make is not None else rest
-
-
-def read_word(message: str) -> tuple[Reason, str] | None:
-    """The script's last word, where a termination message is one."""
-    try:
-        said = json.loads(message.strip().rpartition("\n")[2].removeprefix("weights: "))
-        reason = _SPOKEN_WORDS[said["reason"]]
-        words = str(said["message"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return reason, excerpt(words, limit=400)
 
 
 def _state(standing: Child | None, snapshot: Snapshot, job: Manifest, brought: Delivery) -> Weights:

@@ -265,7 +265,8 @@ async def test_a_namesake_in_the_place_of_a_child_is_a_conflict():
             "Forbidden",
         ),
         (Forbidden("apply deployments: exceeded quota: gpus", status=403), "QuotaExceeded"),
-        (Rejected("admission webhook said no", status=400), "QuotaExceeded"),
+        (Rejected("admission webhook said no", status=400), "AdmissionDenied"),
+        (Rejected("spec.replicas: Invalid value", status=422), "AdmissionDenied"),
     ],
 )
 async def test_a_child_that_is_refused_is_said_in_the_status_and_tried_again(error, reason):

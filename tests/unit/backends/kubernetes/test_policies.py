@@ -219,8 +219,8 @@ def test_from_two_replicas_on_there_is_a_disruption_budget_and_below_it_goes():
     ("changes", "reason", "stalled"),
     [
         ({"waiting_reason": "ErrImagePull", "waiting_message": "i/o timeout"}, "ImagePull", False),
-        ({"waiting_reason": "ErrImagePull", "waiting_message": "x:1: not found"}, "ImageNotFound", False),
-        ({"waiting_reason": "ImagePullBackOff", "waiting_message": "denied"}, "ImageDenied", False),
+        ({"waiting_reason": "ErrImagePull", "waiting_message": "x:1: not found"}, "ImageNotFound", True),
+        ({"waiting_reason": "ImagePullBackOff", "waiting_message": "denied"}, "ImageDenied", True),
         (
             {"waiting_reason": "CrashLoopBackOff", "terminated_message": "boom", "restarts": 3},
             "CrashLoop",
@@ -239,7 +239,7 @@ def test_from_two_replicas_on_there_is_a_disruption_budget_and_below_it_goes():
     ],
 )
 def test_what_a_pod_fails_with_is_said_with_a_remedy(changes, reason, stalled):
-    pod = a_replica(intent=INTENT, ready=False, **changes)
+    pod = a_replica(intent=INTENT, ready=False, started=False, **changes)
     decision = decided(a_running_snapshot(replicas=(pod,), facts={}, served=()))
     assert said(decision)["Ready"] == ("False", reason)
     assert ("Stalled" in said(decision)) is stalled

@@ -66,7 +66,9 @@ def test_of_two_the_one_that_is_missing_is_named_with_its_fault():
 def test_the_figures_of_a_refusal_are_said_and_not_the_traceback_before_them():
     words = "To serve at least one request with the model's max seq len (32768), (6.11 GiB KV cache is needed"
     log = "Traceback (most recent call last):\n" + '  File "core.py", line 1, in run\n' * 40 + words
-    snapshot = a_world(ready=False, broken={"terminated_message": log}, proved_at_seconds=None)
+    snapshot = a_world(
+        ready=False, broken={"terminated_message": log, "started": False}, proved_at_seconds=None
+    )
     conditions = said(snapshot)
     assert conditions["Ready"][1] == conditions["Stalled"][1] == "KvCacheTooSmall"
     assert "6.11 GiB" in conditions["Ready"][2]
@@ -77,5 +79,7 @@ def test_what_ran_out_of_gpu_memory_is_said_and_not_the_traceback_before_it():
         '  File "core.py", line 1, in run\n' * 40
         + "torch.OutOfMemoryError: CUDA out of memory. Tried 2.00 GiB"
     )
-    snapshot = a_world(ready=False, broken={"terminated_message": log}, proved_at_seconds=None)
+    snapshot = a_world(
+        ready=False, broken={"terminated_message": log, "started": False}, proved_at_seconds=None
+    )
     assert "Tried 2.00 GiB" in said(snapshot)["Ready"][2]

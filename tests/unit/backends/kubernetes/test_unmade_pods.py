@@ -52,7 +52,7 @@ def test_a_pod_behind_a_gate_says_so_and_not_that_it_has_no_node(kind):
 def test_why_a_node_does_not_come_is_said_beside_what_the_scheduler_says():  # FR-13
     pending = a_pending(unschedulable_message="0/3 nodes are available")
     snapshot = a_running_snapshot(
-        replicas=(pending,), served=(), pool_trouble="Launched failed with X: over quota"
+        replicas=(pending,), served=(), node_to_come="its node does not come: over quota"
     )
     status, reason, message = said(snapshot)
     assert (status, reason) == ("False", "Unschedulable")

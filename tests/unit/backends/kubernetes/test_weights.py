@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from gemma_operator.api import names
+from gemma_operator.backends.kubernetes.failures.hub import SPOKEN, read_word
 from gemma_operator.backends.kubernetes.policies import decide
 from gemma_operator.backends.kubernetes.render import pod_intent
 from gemma_operator.backends.kubernetes.snapshot import ServedAddress, WeightsPod
 from gemma_operator.backends.kubernetes.view import view
-from gemma_operator.backends.kubernetes.weights import SPOKEN, read_word, weights_of
+from gemma_operator.backends.kubernetes.weights import weights_of
 from plans import a_plan
 from snapshots import ENGINE, NOW, a_child, a_placement, a_replica, a_snapshot, proved, said
 from unit.backends.kubernetes.test_claims import a_claim

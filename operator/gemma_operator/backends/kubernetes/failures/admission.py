@@ -1,0 +1,46 @@
+"""Pods, and objects of ours, that the API server does not take: a quota, a limit, or a policy.
+
+The same words whoever is refused: a ReplicaSet that makes a pod, or the operator that applies a child.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.kubernetes.failures.trouble import Trouble, told
+
+#: apiserver plugin/resourcequota/controller.go; plugin/pkg/admission/limitranger/admission.go, 1.37.
+_QUOTA: Final = re.compile(
+    r"exceeded quota|failed quota|insufficient quota|(?:minimum|maximum) \S+ usage per \S+ is"
+    r"|max limit to request ratio per"
+)
+#: PodSecurity, webhooks, ValidatingAdmissionPolicy, priority and runtime classes.
+_POLICY: Final = re.compile(
+    r"violates PodSecurity|admission webhook|denied the request|denied request|failed calling webhook"
+    r"|no PriorityClass with name|pod rejected: RuntimeClass"
+)
+#: Not what was asked for is refused, but nobody could be asked: it is tried again.
+_NOBODY_ANSWERED: Final = re.compile(r"failed calling webhook|error looking up service account|timeout")
+
+
+def admission_reason(words: str) -> Reason | None:
+    """QuotaExceeded or AdmissionDenied; None where the words are of neither."""
+    if _QUOTA.search(words):
+        return Reason.QUOTA_EXCEEDED
+    return Reason.ADMISSION_DENIED if _POLICY.search(words) else None
+
+
+def not_made(deployment: Mapping[str, Any]) -> Trouble | None:
+    """Pods that admission refused: the Deployment says so (ReplicaFailure), in the words of who refused."""
+    for condition in deployment.get("conditions", ()):
+        if (condition.get("type"), condition.get("status")) == ("ReplicaFailure", "True"):
+            # from the verdict on: before it stands a pod's name, which is another one each time
+            parts = str(condition.get("message", "")).partition(" is forbidden: ")
+            words = parts[2] or parts[0]
+            reason = admission_reason(words) or Reason.ADMISSION_DENIED
+            final = reason.final and not _NOBODY_ANSWERED.search(words)
+            return told(reason, "a pod is not made", words, final=final)
+    return None
