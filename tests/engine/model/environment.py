@@ -22,6 +22,13 @@ from engine.model import hollow
 from engine.model.cached import Say, once
 
 VERSION = "0.32.0"
+#: The program `vllm`. Guarded, because the engine's own processes import it anew.
+COMMAND = """#!{python}
+import sys
+from vllm.entrypoints.cli.main import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
 LOCK = Path(__file__).parents[3] / "requirements" / "engine.txt"
 _PYTHON = (3, 11)
 _LINUX = "x86_64-manylinux_2_36"
@@ -29,6 +36,9 @@ _LINUX = "x86_64-manylinux_2_36"
 _COMMANDS = "bin"
 #: Headers and tools of torch, which nothing here compiles with.
 _UNUSED = ("torch/include", "torch/share", "torch/bin/protoc", "torch/bin/protoc-3.13.0.0")
+
+#: Whatever makes another folder of the same packages.
+_RECIPE = (1, _LINUX, _UNUSED)
 
 
 def why_not() -> str:
@@ -49,7 +59,7 @@ def interpreter() -> str:
 
 def site_packages(*, say: Say) -> Path:
     """The folder of packages, built if it is not there."""
-    key = hashlib.sha256(LOCK.read_bytes() + Path(hollow.__file__).read_bytes() + Path(__file__).read_bytes())
+    key = hashlib.sha256(LOCK.read_bytes() + Path(hollow.__file__).read_bytes() + repr(_RECIPE).encode())
     name = f"vllm-{VERSION}-{key.hexdigest()[:12]}"
     return once(name, partial(_build, say=say), purpose="installing vLLM", say=say) / "site-packages"
 

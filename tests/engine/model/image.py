@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.model import environment
 from engine.model.cached import Say, once
 from engine.nodes.oci import Start, write_image
 
@@ -55,20 +56,13 @@ _UNNEEDED = (
     "usr/lib/python3.11/test",
 )
 _TAR = "vllm.tar"
-#: Guarded, because the engine's own processes import it anew.
-_COMMAND = """#!/usr/bin/python3
-import sys
-from vllm.entrypoints.cli.main import main
-if __name__ == "__main__":
-    sys.exit(main())
-"""
 #: Read by Debian's site.py; unlike PYTHONPATH it stays when a pod sets a PYTHONPATH of its own.
 _PATH_FILE = "usr/local/lib/python3.11/dist-packages/vllm.pth"
 
 
 def built(*, say: Say) -> Path:
     """The image as a tar that `ctr images import` takes."""
-    key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    key = hashlib.sha256(Path(__file__).read_bytes() + environment.COMMAND.encode()).hexdigest()[:12]
     write = partial(_write, say=say)
     return once(f"vllm-image-{key}", write, purpose="writing vLLM's image", say=say) / _TAR
 
@@ -111,7 +105,7 @@ def _furnish(root: Path) -> None:
     for link, target in (("usr/bin/python3", "python3.11"), ("bin/sh", "dash")):
         (root / link).unlink(missing_ok=True)
         (root / link).symlink_to(target)
-    (root / "usr/bin/vllm").write_text(_COMMAND)
+    (root / "usr/bin/vllm").write_text(environment.COMMAND.format(python="/usr/bin/python3"))
     (root / "usr/bin/vllm").chmod(0o755)
     (root / _PATH_FILE).parent.mkdir(parents=True, exist_ok=True)
     (root / _PATH_FILE).write_text(f"{PACKAGES}\n")

@@ -1,0 +1,167 @@
+"""A real engine as a process of this machine: exactly the container that the operator would run, without a cluster.
+
+What the pod would mount lies elsewhere here, so the two folders that the container names are replaced; nothing else is.
+It listens where the operator tells it to, so two of them cannot run at once on one machine, only in namespaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from engine.model import environment, models
+from gemma_operator.backends.kubernetes import render_pod
+from gemma_operator.catalog import loader
+from gemma_operator.cli import asked, documents, fleets, plan
+from gemma_operator.engines.registry import engine_named
+from gemma_operator.planner.values import Plan
+from gemma_operator.settings import OperatorSettings
+
+CATALOG = Path(__file__).with_name("catalog")
+_NODE = Path(__file__).parents[2] / "data/nodes/k3s-l4-gce.yaml"
+_PORT = 8000
+_STARTED_WITHIN_SECONDS = 240
+
+
+def planned(manifest: Path) -> tuple[Plan, dict[str, Any]]:
+    """What the operator plans for the manifest on a node with an L4, and the engine's container."""
+    question = asked.from_file(str(manifest))
+    catalog = loader.load(CATALOG)
+    fleet = fleets.of_objects(documents.objects(str(_NODE)))
+    made = plan.plan(question, fleet, catalog, planned_at="2026-11-26T00:00:00Z").plan
+    assert made is not None, "the tiny model has no plan"
+    template = render_pod.pod_template(
+        question.deployment,
+        made,
+        settings=OperatorSettings(),
+        engine=engine_named(made.engine),
+        budget_seconds=600,
+    )
+    return made, template["spec"]["containers"][0]
+
+
+class Engine:
+    """Runs while the block lasts, and is told to go at its end as a kubelet tells it."""
+
+    def __init__(self, container: dict[str, Any], *, folder: Path) -> None:
+        self._container = container
+        self._places = {"/mnt/model": str(models.folder(say=print)), "/cache": str(folder / "cache")}
+        self._packages = environment.site_packages(say=print)
+        self._bin = folder / "bin"
+        self.log_file = folder / "engine.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", _PORT))  # somebody else's engine would answer in the place of ours
+        self._write_commands()
+        Path(self._places["/cache"]).mkdir()
+        command = [*self._container["command"], *map(self._placed, self._container["args"])]
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            self._wait_for_health()
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the container sets, and what its image would."""
+        given = {each["name"]: self._placed(each.get("value", "")) for each in self._container["env"]}
+        path = [str(self._packages), *filter(None, [given.get("PYTHONPATH")])]
+        return {**given, "PATH": f"{self._bin}:/usr/bin:/bin", "PYTHONPATH": ":".join(path)}
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def probe(self) -> subprocess.CompletedProcess[str]:
+        """The start-up probe, as the kubelet runs it in the container."""
+        command = self._container["startupProbe"]["exec"]["command"]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}"))
+
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, answer = self._ask(_request(path, body))
+        return status, json.loads(answer)
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of an answer, as they come."""
+        with urllib.request.urlopen(_request(path, {**body, "stream": True}), timeout=120) as answer:
+            for line in answer:
+                if line.startswith(b"data: {"):
+                    yield json.loads(line[len(b"data: ") :])
+
+    def terminate(self) -> None:
+        """What the kubelet sends to the container's first process."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def ended(self, *, within_seconds: float) -> int:
+        """The exit code."""
+        assert self._process is not None
+        return self._process.wait(within_seconds)
+
+    def _ask(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def _placed(self, text: str) -> str:
+        for there, here in self._places.items():
+            if text == there or text.startswith(f"{there}/"):
+                return here + text[len(there) :]
+        return text
+
+    def _write_commands(self) -> None:
+        self._bin.mkdir()
+        (self._bin / "python3").symlink_to(environment.interpreter())
+        vllm = self._bin / "vllm"
+        vllm.write_text(environment.COMMAND.format(python=self._bin / "python3"))
+        vllm.chmod(0o755)
+
+    def _wait_for_health(self) -> None:
+        deadline = time.monotonic() + _STARTED_WITHIN_SECONDS
+        assert self._process is not None
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, f"the engine ended: {self.log[-3000:]}"
+            try:
+                if self.get("/health")[0] == 200:
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"no /health within {_STARTED_WITHIN_SECONDS} s: {self.log[-3000:]}")
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._process.wait()
+
+
+def _request(path: str, body: dict[str, Any]) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json"}
+    return urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}", json.dumps(body).encode(), headers)

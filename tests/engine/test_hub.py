@@ -1,0 +1,112 @@
+"""The stand-in hub, asked by the real `huggingface_hub` of the engine's environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import filecmp
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from engine.model import environment, models
+from engine.model.hub import REPO, REVISION, Fault, Hub
+
+pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
+
+#: Fetches, or prints the class and the status of what it got instead.
+_FETCH = """
+import json, sys
+from huggingface_hub import snapshot_download
+try:
+    print(json.dumps({"folder": snapshot_download(sys.argv[1], revision=sys.argv[2])}))
+except Exception as error:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    print(json.dumps({"kinds": [kind.__name__ for kind in type(error).__mro__], "status": status}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return models.folder(say=print) / models.TINY
+
+
+@contextlib.asynccontextmanager
+async def _served(hub: Hub) -> AsyncIterator[str]:
+    runner = web.AppRunner(hub.application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _fetched(hub: Hub, home: Path, *, revision: str = REVISION, token: str = "") -> dict[str, Any]:
+    async with _served(hub) as address:
+        given = {
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(home),
+            "HOME": str(home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        given |= {"PATH": os.environ["PATH"], "PYTHONPATH": str(environment.site_packages(say=print))}
+        given |= {"HF_TOKEN": token} if token else {}
+        process = await asyncio.create_subprocess_exec(
+            environment.interpreter(),
+            *("-c", _FETCH, REPO, revision),
+            env=given,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()[-2000:]
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+def _is_whole(answer: dict[str, Any], folder: Path) -> bool:
+    names = [path.name for path in folder.iterdir()]
+    equal, _, _ = filecmp.cmpfiles(folder, answer["folder"], names, shallow=False)
+    return sorted(equal) == sorted(names)
+
+
+async def test_all_files_arrive(folder: Path, tmp_path: Path) -> None:
+    answer = await _fetched(Hub(folder), tmp_path)
+    assert _is_whole(answer, folder), answer
+
+
+async def test_a_gated_repository_is_opened_by_its_token_alone(folder: Path, tmp_path: Path) -> None:
+    hub = Hub(folder, fault=Fault.GATED)
+    without = await _fetched(hub, tmp_path / "without")
+    assert "GatedRepoError" in without["kinds"]
+    assert without["status"] == 401
+    assert (await _fetched(hub, tmp_path / "other", token="hf_somebody_else"))["status"] == 403
+    assert _is_whole(await _fetched(hub, tmp_path / "with", token=hub.token), folder)
+
+
+async def test_an_unknown_commit_is_told_as_such(folder: Path, tmp_path: Path) -> None:
+    answer = await _fetched(Hub(folder), tmp_path, revision="0" * 40)
+    assert "RevisionNotFoundError" in answer["kinds"]
+
+
+async def test_too_many_requests_are_refused_with_429(folder: Path, tmp_path: Path) -> None:
+    answer = await _fetched(Hub(folder, fault=Fault.RATE_LIMITED), tmp_path)
+    assert answer["status"] == 429 or "LocalEntryNotFoundError" in answer["kinds"]
+
+
+async def test_a_broken_line_is_taken_up_where_it_broke(folder: Path, tmp_path: Path) -> None:
+    hub = Hub(folder, fault=Fault.CUT)
+    answer = await _fetched(hub, tmp_path)
+    assert _is_whole(answer, folder), answer
+    assert hub.asked.count(f"GET /{REPO}/resolve/{REVISION}/model.safetensors") == 2
+
+
+async def test_a_slow_line_delivers_all_the_same(folder: Path, tmp_path: Path) -> None:
+    answer = await _fetched(Hub(folder, fault=Fault.SLOW, bytes_per_second=16 * 1024 * 1024), tmp_path)
+    assert _is_whole(answer, folder), answer
