@@ -26,6 +26,7 @@ from gemma_operator.sandbox.simulator.server import ModelServer
 from gemma_operator.sandbox.watching import cancel
 
 _DRAIN_SECONDS = 30
+_LOOK_SECONDS = 60  # new orders come sooner
 _NO_FILES = Files()
 _BACK_OFF_SECONDS = (0, 10, 20, 40, 80, 160, 300)  # kubelet's: at once, then doubling, at most 5 minutes
 
@@ -58,7 +59,7 @@ class Kubelet:
                 self.gone(pod)
             else:
                 self._lives[uid][0].tell(pod)
-        elif _runs_here(pod) and pod["spec"]["nodeName"] not in self._lost_nodes:
+        elif podstatus.runs_here(pod) and pod["spec"]["nodeName"] not in self._lost_nodes:
             files = self._files.of(uid)
             life = PodLife(pod, http=self._http, write_status=self._write_status, files=files)
             task = asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}")
@@ -164,6 +165,7 @@ class PodLife:
 
     async def _one_life(self, arguments: ServerArguments, since: str) -> Ending:
         container = next(c for c in self.pod["spec"]["containers"] if c["name"] == arguments.container)
+        await self._until_let()
         await guarded.until_it_can_be_made(
             self.pod, container, self._files, say=self._say_lacking, pause=self._pause
         )
@@ -176,6 +178,8 @@ class PodLife:
         await self._boot()
         if self._orders.fault is Fault.MEMORY_REFUSAL:
             return Ending(1, "Error", self._orders.refusal(arguments.max_model_len))
+        if (told := self._orders.ends_with) is not None:
+            return Ending(told.exit_code, told.reason, told.message, told.ran_seconds)
         if guard is not None and (unknown := await guard.trouble()):
             return Ending(1, "Error", unknown)
         server.started = True
@@ -186,6 +190,15 @@ class PodLife:
             server, arguments, since, patience_seconds=probes.patience_seconds(container)
         )
         return Ending(137, "Error", "the liveness probe failed too often: killed (simulated)")
+
+    async def _until_let(self) -> None:
+        """While it is told to wait it waits; each new reason is said once."""
+        said = None
+        while (words := self._orders.waits_with) is not None:
+            if words != said:
+                said = words
+                await self._say_waiting(words.reason, words.message)
+            await self._pause(_LOOK_SECONDS)
 
     async def _boot(self) -> None:
         """The start-up time, which may be changed while it runs."""
@@ -253,10 +266,14 @@ class PodLife:
         await self._write_status(self.pod, patch)
 
     async def _say_lacking(self, message: str) -> None:
+        await self._say_waiting("CreateContainerConfigError", message)
+
+    async def _say_waiting(self, reason: str, message: str) -> None:
         assert self._arguments is not None, "a pod without a server lacks nothing"
         patch = podstatus.waiting(
             self.pod,
             container=self._arguments.container,
+            reason=reason,
             message=message,
             restarts=self._restarts,
             now=_now(),
@@ -273,16 +290,6 @@ def _report(task: asyncio.Task[None]) -> None:
     """A life that ends by an error is a fault of ours; the other pods go on."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("%s: %r", task.get_name(), error, exc_info=error)
-
-
-def _runs_here(pod: dict[str, Any]) -> bool:
-    status = pod.get("status") or {}
-    return bool(
-        status.get("podIP")
-        and status.get("phase") == "Running"
-        and not pod["metadata"].get("deletionTimestamp")
-        and all(owner["kind"] != "Job" for owner in pod["metadata"].get("ownerReferences") or [])
-    )
 
 
 def _now() -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from gemma_operator.sandbox.simulator import instructions
-from gemma_operator.sandbox.simulator.instructions import Fault, Orders
+from gemma_operator.sandbox.simulator.instructions import PREFIX, Fault, Orders, Words
 
 
 def a_pod(*args, annotations=None, command=None, ports=None):
@@ -79,3 +79,19 @@ def test_a_refusal_is_in_vllms_own_words():
         "is needed, which is larger than the available KV cache memory (5.00 GiB). Based on the available "
         "memory, the estimated maximum model length is 4096."
     )
+
+
+def told(orders):
+    return a_pod(annotations={f"{PREFIX}{key}": value for key, value in orders.items()})
+
+
+def test_a_container_may_be_told_how_it_ends_and_why_it_waits():
+    said = '{"exitCode": 137, "reason": "Error", "message": "m", "ranSeconds": 640}'
+    read = instructions.orders(told({"ends-with": said, "waits-with": '{"reason": "ErrImagePull"}'}))
+    assert read.ends_with == Words("Error", "m", 137, 640)
+    assert read.waits_with == Words("ErrImagePull")
+
+
+def test_words_without_a_reason_are_named_and_have_no_effect():
+    read = instructions.orders(told({"ends-with": "[]", "waits-with": '{"message": "x"}'}))
+    assert (read.ends_with, read.waits_with, len(read.unreadable)) == (None, None, 2)

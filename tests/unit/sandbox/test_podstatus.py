@@ -81,3 +81,15 @@ def test_the_first_crash_is_no_loop_yet():
     (status,) = patch["status"]["containerStatuses"]
     assert status["state"]["waiting"] is None
     assert status["state"]["terminated"] == status["lastState"]["terminated"]
+
+
+def test_the_moment_of_a_condition_moves_with_its_status_alone():
+    """As Kubernetes has it, and as the operator tells a container that had been ready from one that never was."""
+    early, late = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"
+    stood = [{"type": "Ready", "status": "False", "lastTransitionTime": early}]
+    pod = {"metadata": {}, "spec": {"containers": [{"name": "engine"}]}, "status": {"conditions": stood}}
+    said = {"container": "engine", "started": True, "restarts": 0, "since": early, "now": late}
+    for ready, moment in ((False, early), (True, late)):
+        patch = podstatus.running(pod, ready=ready, **said)
+        times = {each["type"]: each["lastTransitionTime"] for each in patch["status"]["conditions"]}
+        assert times["Ready"] == moment

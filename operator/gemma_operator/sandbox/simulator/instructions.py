@@ -10,6 +10,8 @@ Annotations are read again at every change of the pod, so a fault can be switche
 | `fault` | none | one of `Fault` |
 | `memory-needed-gib`, `memory-available-gib` | 6.11, 5.17 | figures of a memory refusal |
 | `memory-estimated-length` | by their ratio | the context that the refusal says would fit |
+| `ends-with` | none | it ends: `{"exitCode": 1, "reason": "Error", "message": "…", "ranSeconds": 640}` |
+| `waits-with` | none | it is never made: `{"reason": "ErrImagePull", "message": "…"}`, as its kubelet would say it |
 | `weights-seconds` | 0 | what brings the weights (an init container, or a Job's pod) takes so long |
 | `weights-fault` | none | it fails with this reason (`WeightsGated`, …), as the real one would say it |
 
@@ -19,6 +21,7 @@ our own planner would always agree with it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +45,17 @@ class Fault(StrEnum):
     WEDGED = "wedged"  # /health and /metrics answer, no request ever gets a token
     UNHEALTHY = "unhealthy"  # /health answers 503
     MEMORY_REFUSAL = "memory-refusal"  # the engine refuses to start: too little KV cache
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a kubelet says of a container that waits, or ended."""
+
+    reason: str
+    message: str = ""
+    exit_code: int = 1
+    #: Told apart from how long it really ran, so that nobody has to wait for a start-up budget.
+    ran_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,8 @@ class Orders:
     memory_needed_gib: float = 6.11
     memory_available_gib: float = 5.17
     memory_estimated_length: int | None = None
+    ends_with: Words | None = None
+    waits_with: Words | None = None
     weights_seconds: float = 0.0
     weights_fault: str | None = None
     unreadable: tuple[str, ...] = ()
@@ -143,6 +159,20 @@ def _word(text: str) -> str | None:
     return text or None
 
 
+def _words(text: str) -> Words | None:
+    if not text:
+        return None
+    said = json.loads(text)
+    if not isinstance(said, dict) or not isinstance(said.get("reason"), str):
+        raise ValueError("must be a JSON object with a reason")
+    return Words(
+        reason=said["reason"],
+        message=str(said.get("message", "")),
+        exit_code=int(said.get("exitCode", 1)),
+        ran_seconds=said.get("ranSeconds"),
+    )
+
+
 def _fault(text: str) -> Fault | None:
     return Fault(text) if text else None
 
@@ -155,6 +185,8 @@ _READERS = {
     "memory-needed-gib": _seconds,
     "memory-available-gib": _seconds,
     "memory-estimated-length": _count,
+    "ends-with": _words,
+    "waits-with": _words,
     "weights-seconds": _seconds,
     "weights-fault": _word,
 }
