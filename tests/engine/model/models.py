@@ -13,8 +13,8 @@ import struct
 from functools import partial
 from pathlib import Path
 
+from engine.cached import Say, once
 from engine.model import environment, tiny_model
-from engine.model.cached import Say, once
 
 TINY = tiny_model.NAME
 #: The engine starts, answers 200 and counts tokens, and each of them is nothing: its logits are not numbers.

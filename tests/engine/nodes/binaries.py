@@ -6,19 +6,19 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from gemma_operator.sandbox import golang, locks
+from engine.cached import Say, once
+from gemma_operator.sandbox import golang
 from gemma_operator.sandbox.build import KUBERNETES_VERSION
 from gemma_operator.sandbox.paths import cache_root
 
 _MODULES = Path(__file__).with_name("modules")
 _STAMP = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,8 @@ _PROGRAMS = (
 
 def built(*, say: Say) -> Path:
     """A folder with every program."""
-    folder = cache_root() / f"node-{_key()}"
-    with locks.held(folder.with_name(f".{folder.name}.lock"), purpose="building a node's programs", say=say):
-        if not folder.is_dir():
-            _build(folder, say=say)
-    return folder
+    build = partial(_build, say=say)
+    return once(f"node-{_key()}", build, purpose="building a node's programs", say=say)
 
 
 def _key() -> str:
@@ -53,13 +50,7 @@ def _key() -> str:
     return digest.hexdigest()[:12]
 
 
-def _build(folder: Path, *, say: Say) -> None:
-    work = folder.with_name(f"{folder.name}.building")
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(_MODULES, work / "modules")
-    out = work / "bin"
-    out.mkdir()
-
+def _build(out: Path, *, say: Say) -> None:
     def run(command: list[str], stage: str, directory: Path | None = None) -> None:
         began = time.monotonic()
         say(f"{stage} …")
@@ -71,12 +62,9 @@ def _build(folder: Path, *, say: Say) -> None:
 
     wanted = max(golang.wanted_version((_MODULES / p.module / "go.mod").read_text()) for p in _PROGRAMS)
     go = golang.find(wanted, cache=cache_root(), run=run, say=say)
-    for program in _PROGRAMS:
-        command = [go, "build", "-trimpath", "-ldflags", program.linker_flags]
-        run(
-            [*command, "-o", str(out / program.name), program.package],
-            program.name,
-            work / "modules" / program.module,
-        )
-    out.rename(folder)
-    shutil.rmtree(work)
+    with tempfile.TemporaryDirectory() as work:  # Go wants to write beside go.mod
+        modules = shutil.copytree(_MODULES, Path(work) / "modules")
+        for program in _PROGRAMS:
+            command = [go, "build", "-trimpath", "-ldflags", program.linker_flags]
+            where = modules / program.module
+            run([*command, "-o", str(out / program.name), program.package], program.name, where)

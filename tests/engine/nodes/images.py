@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from functools import partial
 from pathlib import Path
 
+from engine.cached import Say, once
+from engine.nodes import debian
 from engine.nodes.oci import Start, write_image
-from gemma_operator.sandbox import locks
-from gemma_operator.sandbox.paths import cache_root
 
 PAUSE, PYTHON = "localhost/pause:1", "localhost/python:1"
 #: The Python image with a program `vllm` that stands in for the engine.
@@ -32,7 +32,7 @@ int main(void) {
 }
 """
 #: Python 3.11 of Debian 12 and the libraries that its standard library is linked to.
-_PYTHON_PACKAGES = (
+PYTHON_PACKAGES = (
     "python3.11-minimal",
     "libpython3.11-minimal",
     "libpython3.11-stdlib",
@@ -52,44 +52,29 @@ _PYTHON_PACKAGES = (
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
-Say = Callable[[str], None]
-
 
 def built(*, say: Say) -> Path:
     """A folder with one tar an image."""
-    key = hashlib.sha256(Path(__file__).read_bytes() + _STAND_IN_PROGRAM.read_bytes())
-    folder = cache_root() / f"node-images-{key.hexdigest()[:12]}"
-    with locks.held(folder.with_name(f".{folder.name}.lock"), purpose="writing images", say=say):
-        if not folder.is_dir():
-            work = folder.with_name(f"{folder.name}.{os.getpid()}")
-            shutil.rmtree(work, ignore_errors=True)
-            (work / "out").mkdir(parents=True)
-            say("writing the images of pause and Python")
-            _pause(work)
-            _python(work)
-            (work / "out").rename(folder)
-            shutil.rmtree(work)
-    return folder
+    key = hashlib.sha256(Path(__file__).read_bytes() + _STAND_IN_PROGRAM.read_bytes()).hexdigest()[:12]
+    return once(f"node-images-{key}", partial(_write, say=say), purpose="writing images", say=say)
 
 
-def _pause(work: Path) -> None:
-    root = work / "pause"
+def _write(folder: Path, *, say: Say) -> None:
+    say("writing the images of pause and Python")
+    with tempfile.TemporaryDirectory() as work:
+        _pause(Path(work) / "pause", folder)
+        _python(Path(work) / "python", folder)
+
+
+def _pause(root: Path, folder: Path) -> None:
     root.mkdir()
     compiler = ["cc", "-static", "-Os", "-x", "c", "-o", str(root / "pause"), "-"]
     subprocess.run(compiler, input=_PAUSE_SOURCE, text=True, check=True)
-    write_image(
-        work / "out" / "pause.tar", name=PAUSE, layer_folder=root, start=Start(["/pause"], user="65535")
-    )
+    write_image(folder / "pause.tar", name=PAUSE, layer_folder=root, start=Start(["/pause"], user="65535"))
 
 
-def _python(work: Path) -> None:
-    root, archives = work / "python", work / "archives"
-    archives.mkdir()
-    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *_PYTHON_PACKAGES]
-    subprocess.run(command, cwd=archives, check=True, capture_output=True)
-    root.mkdir()
-    for archive in sorted(archives.glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
+def _python(root: Path, folder: Path) -> None:
+    debian.unpack(PYTHON_PACKAGES, root)
     for unneeded in ("usr/share/doc", "usr/share/man", "usr/lib/python3.11/test"):
         shutil.rmtree(root / unneeded, ignore_errors=True)
     (root / "usr/bin/python3").symlink_to("python3.11")
@@ -100,7 +85,7 @@ def _python(work: Path) -> None:
     (root / "tmp").mkdir(mode=0o1777)
     (root / "tmp").chmod(0o1777)
     write_image(
-        work / "out" / "python.tar",
+        folder / "python.tar",
         name=PYTHON,
         layer_folder=root,
         start=Start(["/usr/bin/python3"], _ENVIRONMENT, "2000"),
@@ -109,4 +94,4 @@ def _python(work: Path) -> None:
     shutil.copy(_STAND_IN_PROGRAM, program)
     program.chmod(0o755)
     start = Start(["/usr/bin/vllm"], _ENVIRONMENT, "2000")
-    write_image(work / "out" / "stand-in.tar", name=STAND_IN, layer_folder=root, start=start)
+    write_image(folder / "stand-in.tar", name=STAND_IN, layer_folder=root, start=start)

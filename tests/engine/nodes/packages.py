@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from gemma_operator.sandbox import locks
-from gemma_operator.sandbox.paths import cache_root
+from engine.cached import Say, once
+from engine.nodes import debian
 
 _PACKAGES = (
     "containerd",
@@ -39,8 +37,6 @@ _TABLES = (
     "ip6tables-restore",
 )
 
-Say = Callable[[str], None]
-
 
 def why_not() -> str:
     """Why no node can be made on this machine; empty where one can."""
@@ -55,11 +51,8 @@ def why_not() -> str:
 def unpacked(*, say: Say) -> Path:
     """The folder that holds the packages' files, as they would lie below `/`."""
     key = hashlib.sha256(" ".join(_PACKAGES).encode()).hexdigest()[:12]
-    folder = cache_root() / f"debian-node-{key}"
-    with locks.held(folder.with_name(f".{folder.name}.lock"), purpose="unpacking Debian's packages", say=say):
-        if not folder.is_dir():
-            _unpack(folder, say=say)
-    return folder
+    build = partial(_unpack, say=say)
+    return once(f"debian-node-{key}", build, purpose="unpacking Debian's packages", say=say)
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -73,27 +66,10 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
-def _unpack(folder: Path, *, say: Say) -> None:
-    work = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
-    archives, root = work / "archives", work / "root"
-    archives.mkdir(parents=True)
-    root.mkdir()
+def _unpack(root: Path, *, say: Say) -> None:
     say(f"downloading {len(_PACKAGES)} Debian packages")
-    if _download(archives).returncode:
-        subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
-        done = _download(archives)
-        assert done.returncode == 0, f"apt-get download failed: {done.stderr}"
-    for archive in sorted(archives.glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
+    debian.unpack(_PACKAGES, root)
     for name in _TABLES:
         link = root / "usr/sbin" / name
         link.unlink(missing_ok=True)
         link.symlink_to("xtables-nft-multi")
-    root.rename(folder)
-    shutil.rmtree(work)
-
-
-def _download(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *_PACKAGES]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
