@@ -29,6 +29,7 @@ from gemma_operator.probing import exposition
 _HERE = Path(__file__).parent
 _RECORDED = yaml.safe_load((_HERE.parent / "data/engine/gemma4-outputs.yaml").read_text(encoding="utf-8"))
 _CHAT = "/v1/chat/completions"
+_IN_FLIGHT = 8
 _CALL = r'<\|tool_call>call:get_weather\{city:<\|"\|>[a-z]{3,12}<\|"\|>\}<tool_call\|>'
 _WEATHER = {
     "type": "function",
@@ -212,23 +213,30 @@ def test_recorded_outputs_are_read_by_the_engines_own_parser(tmp_path: Path) -> 
         assert answer == {"whole": wanted, "streamed": wanted}, recorded["what"]
 
 
-def test_a_request_in_flight_is_finished_when_the_engine_is_told_to_go(engine: Engine) -> None:
+def test_requests_in_flight_are_finished_when_the_engine_is_told_to_go(engine: Engine) -> None:
     """Last in this file: the engine ends with it."""
-    begun, answers = threading.Event(), []
+    begun, made = threading.Barrier(_IN_FLIGHT + 1), []
 
     def ask() -> None:
-        for event in engine.stream("/v1/completions", {**_long(), "stream_options": {"include_usage": True}}):
-            begun.set()
-            answers.append(event)
+        counted = {**_long(), "stream_options": {"include_usage": True}}
+        for number, event in enumerate(engine.stream("/v1/completions", counted)):
+            if not number:
+                begun.wait(30)
+            if usage := event.get("usage"):
+                made.append(usage["completion_tokens"])
 
-    client = threading.Thread(target=ask)
-    client.start()
-    assert begun.wait(30)
+    clients = [threading.Thread(target=ask) for _ in range(_IN_FLIGHT)]
+    for client in clients:
+        client.start()
+    begun.wait(30)
     engine.terminate()
     told = time.monotonic()
-    client.join(60)
-    assert answers[-1]["usage"]["completion_tokens"] == _long()["max_tokens"]
+    for client in clients:
+        client.join(60)
+    assert made == [_long()["max_tokens"]] * _IN_FLIGHT
     assert engine.ended(within_seconds=60 - (time.monotonic() - told)) == 0
+    assert engine.last_words == ""
+    assert engine.processes == []
 
 
 def _long() -> dict[str, Any]:

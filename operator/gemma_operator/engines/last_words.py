@@ -1,4 +1,4 @@
-"""Runs the engine, and leaves to the kubelet why it ended: `python3 -c <this file> FILE COMMAND ARGUMENTS`.
+"""Runs the engine, and leaves to the kubelet why it ended: `python3 -c <this file> FILE PORT COMMAND ARGUMENTS`.
 
 Kubernetes keeps the last 2048 bytes of a failed container's log (MaxContainerTerminationMessageLogLength of
 pkg/kubelet/container/runtime.go, 1.37). vLLM 0.32 says in its engine process why it cannot start; then its server
@@ -6,18 +6,23 @@ process prints 3 KB of traceback that end in "See root cause above" (vllm/v1/eng
 among them. Here every line goes by; those that name an error are kept and written to FILE, which the kubelet reads
 instead of the log. Run inside the engine's own container, so it may import nothing but the standard library.
 
-What the engine prints is passed on as it is, signals go to the engine alone, and its exit code is ours.
+What the engine prints is passed on as it is, signals go to the engine alone, and its exit code is ours. Only an engine
+that is told to go before it listens on PORT has nothing to finish, so it may not take its time: vLLM 0.32 waits then
+until its start-up deadline, for `zmq_socket_ctx` (vllm/utils/network_utils.py) swallows the KeyboardInterrupt that
+SIGTERM becomes (entrypoints/launchers/api_server/entry.py), and its engine process takes no signal before it is built.
 """
 
 import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 #: Below what the kubelet keeps of a log, and far below the 4096 that it keeps of a file.
@@ -28,8 +33,20 @@ MOST_ERRORS = 8
 MOST_LINES_AFTER = 3
 #: Time for the last lines of processes that outlive the engine's first one.
 _LAST_LINES_SECONDS = 2.0
+#: What an engine that was told to go in its start has for ending by itself.
+_START_ENDS_SECONDS = 3.0
+_CONNECT_SECONDS = 1.0
 _CHUNK_BYTES = 65536
+_STANDARD_OUTPUT = 1
 _KILLED = 128
+_PASSED_ON = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: "(EngineCore pid=99) ERROR 11-26 06:29:14 [core.py:1510] ", as vLLM 0.20 to 0.32 begin a line.
@@ -84,32 +101,85 @@ class LastWords:
         """As many of the latest as there is room for, in the order in which they went by."""
         kept: list[str] = []
         room = MOST_BYTES
-        for error in reversed(self._errors.values()):
+        for error in reversed(list(self._errors.values())):  # at once: the reader may be writing
             room -= len(error.encode()) + 1
             if room >= 0:
                 kept.insert(0, error)
         return "\n".join(([self._figure] if self._figure and kept else []) + kept).encode()
 
 
-def main(file: str, command: list[str]) -> int:
+class Engine:
+    """The process, and what becomes of it when it is told to go."""
+
+    def __init__(self, port: int, words: LastWords) -> None:
+        self._port = port
+        self._words = words
+        self._told = False
+        self.process: subprocess.Popen[bytes] | None = None
+        #: What it had said when it was told to go without ever having listened.
+        self.unfinished: bytes | None = None
+
+    def start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """In a session of its own, so that all of its processes can be ended and we are not among them."""
+        self.process = subprocess.Popen(  # noqa: S603 - what the container is for
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        if self._told:  # while it was being started
+            self._send(signal.SIGTERM)
+        return self.process
+
+    def hear(self, number: int, _: FrameType | None) -> None:
+        """A signal of the kubelet's."""
+        if number == signal.SIGTERM and not self._told:
+            self._told = True
+            if not self._listens():
+                self.unfinished = self._words.text()
+                signal.signal(signal.SIGALRM, self._lose_patience)
+                signal.setitimer(signal.ITIMER_REAL, _START_ENDS_SECONDS)
+        self._send(number)
+
+    def _lose_patience(self, _: int, __: FrameType | None) -> None:
+        """Nobody can have asked it anything, unless it began to listen after all: then it may finish."""
+        if self._listens():
+            self.unfinished = None
+            self._send(signal.SIGTERM)
+        else:
+            self._send(signal.SIGKILL, to=os.killpg)
+
+    def _listens(self) -> bool:
+        """Whether somebody may wait for an answer; only a refusal says no."""
+        try:
+            socket.create_connection(("127.0.0.1", self._port), _CONNECT_SECONDS).close()
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _send(self, number: int, *, to: Callable[[int, int], None] = os.kill) -> None:
+        # not by Popen's: that one may collect the exit code which `_end_of` waits for
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                to(self.process.pid, number)
+
+
+def main(file: str, port: int, command: list[str]) -> int:
     """Run it to its end."""
-    engine = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603 - what the container is for
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    ):
-        signal.signal(number, lambda received, _: engine.send_signal(received))
     words = LastWords()
-    assert engine.stdout is not None
-    reading = threading.Thread(target=_pass_on, args=(engine.stdout, words), daemon=True)
+    engine = Engine(port, words)
+    for number in _PASSED_ON:  # before it starts: process 1 never hears of a signal that it does not handle
+        signal.signal(number, engine.hear)
+    process = engine.start(command)
+    assert process.stdout is not None
+    reading = threading.Thread(target=_pass_on, args=(process.stdout, words), daemon=True)
     reading.start()
-    code = _end_of(engine.pid)
+    code = _end_of(process.pid)
     reading.join(_LAST_LINES_SECONDS)
-    if code and (text := words.text()):
+    text = words.text()
+    if engine.unfinished is not None:
+        code = _KILLED + signal.SIGTERM
+        text = engine.unfinished or f"Told to end (SIGTERM) before it listened on port {port}.".encode()
+    if code and text:
         with contextlib.suppress(OSError):
             Path(file).write_bytes(text)
     return code
@@ -125,24 +195,25 @@ def _end_of(pid: int) -> int:
 
 
 def _pass_on(source: BinaryIO, words: LastWords) -> None:
-    """Bytes at once, words by line."""
-    for line in _lines(source):
-        words.take(line.decode("utf-8", "replace"))
-
-
-def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """Bytes as they come; words by line, and before, so that what is seen outside is known here."""
     rest = b""
     while chunk := os.read(source.fileno(), _CHUNK_BYTES):
-        with contextlib.suppress(OSError):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
         *whole, rest = (rest + chunk).split(b"\n")
         rest = rest[-_CHUNK_BYTES:]
-        yield from whole
-    yield rest
+        for line in whole:
+            words.take(line.decode("utf-8", "replace"))
+        _write(chunk)
+    words.take(rest.decode("utf-8", "replace"))
+
+
+def _write(chunk: bytes) -> None:
+    """To the container's log; where that is gone the engine must not notice, a full pipe would stop it."""
+    left = memoryview(chunk)
+    with contextlib.suppress(OSError):
+        while left:
+            left = left[os.write(_STANDARD_OUTPUT, left) :]
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1], sys.argv[2:])
-    sys.stdout.flush()
+    status = main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
     os._exit(status)  # what still holds the engine's output ends with the container

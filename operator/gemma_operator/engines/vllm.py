@@ -62,7 +62,15 @@ class Vllm:
     """vLLM's OpenAI server, 0.19.1 to 0.33."""
 
     name = "VLLM"
-    command: tuple[str, ...] = ("python3", "-c", _LAST_WORDS, _TERMINATION_LOG, "vllm", "serve")
+    command: tuple[str, ...] = (
+        "python3",
+        "-c",
+        _LAST_WORDS,
+        _TERMINATION_LOG,
+        str(PORT),
+        "vllm",
+        "serve",
+    )
     port = PORT
     health_path = "/health"
     guard = Guard(file_name="gemma_access.py", source=_GUARD_SOURCE)

@@ -1,11 +1,12 @@
 """A real engine as a process of this machine: exactly the container that the operator would run, without a cluster.
 
-What the pod would mount lies elsewhere here, so the two folders that the container names are replaced; nothing else is.
+What the pod would mount lies elsewhere here, so the places that the container names are replaced; nothing else is.
 It listens where the operator tells it to, so two of them cannot run at once on one machine, only in namespaces.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,16 +50,23 @@ def planned(manifest: Path) -> tuple[Plan, dict[str, Any]]:
     return made, template["spec"]["containers"][0]
 
 
-class Engine:
-    """Runs while the block lasts, and is told to go at its end as a kubelet tells it."""
+class Starting:
+    """Runs while the block lasts, answers or not, and leaves no process behind."""
 
     def __init__(self, container: dict[str, Any], *, folder: Path) -> None:
         self._container = container
-        self._places = {"/mnt/model": str(models.folder(say=print)), "/cache": str(folder / "cache")}
+        self._last_words = folder / "termination-log"
+        self._places = {
+            "/mnt/model": str(models.folder(say=print)),
+            "/cache": str(folder / "cache"),
+            "/dev/termination-log": str(self._last_words),
+        }
         self._packages = environment.site_packages(say=print)
         self._bin = folder / "bin"
         self.log_file = folder / "engine.log"
         self._process: subprocess.Popen[bytes] | None = None
+        #: What the container's first process starts has a session of its own.
+        self._session = 0
 
     def __enter__(self) -> Self:
         with socket.socket() as free:
@@ -66,16 +74,15 @@ class Engine:
             free.bind(("127.0.0.1", _PORT))  # somebody else's engine would answer in the place of ours
         self._write_commands()
         Path(self._places["/cache"]).mkdir()
-        command = [*self._container["command"], *map(self._placed, self._container["args"])]
+        command = [
+            *map(self._placed, self._container["command"]),
+            *map(self._placed, self._container["args"]),
+        ]
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        try:
-            self._wait_for_health()
-        except BaseException:
-            self._kill()
-            raise
+        self._session = self._first_child()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,6 +98,79 @@ class Engine:
     @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
+
+    @property
+    def last_words(self) -> str:
+        """What the kubelet would find."""
+        return self._last_words.read_text(errors="replace") if self._last_words.exists() else ""
+
+    @property
+    def processes(self) -> list[str]:
+        """The names of those that live, the engine's own first."""
+        return [name for _, name in sorted(self._living())]
+
+    def terminate(self) -> None:
+        """What the kubelet sends to the container's first process."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def ended(self, *, within_seconds: float) -> int:
+        """The exit code."""
+        assert self._process is not None
+        return self._process.wait(within_seconds)
+
+    def _placed(self, text: str) -> str:
+        for there, here in self._places.items():
+            if text == there or text.startswith(f"{there}/"):
+                return here + text[len(there) :]
+        return text
+
+    def _write_commands(self) -> None:
+        self._bin.mkdir()
+        (self._bin / "python3").symlink_to(environment.interpreter())
+        vllm = self._bin / "vllm"
+        vllm.write_text(environment.COMMAND.format(python=self._bin / "python3"))
+        vllm.chmod(0o755)
+
+    def _first_child(self) -> int:
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        while self._process.poll() is None:
+            if found := children.read_text().split():
+                return int(found[0])
+            time.sleep(0.01)
+        raise AssertionError(f"nothing was started: {self.log[-3000:]}")
+
+    def _living(self) -> Iterator[tuple[int, str]]:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            state, _, _, session, *_ = rest.split()
+            if state != "Z" and int(session) == self._session:
+                yield int(process.name), name
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        for pid in (self._process.pid, *(each for each, _ in self._living())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Engine(Starting):
+    """Serves while the block lasts."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self._wait_for_health()
+        except BaseException:
+            self._kill()
+            raise
+        return self
 
     def probe(self) -> subprocess.CompletedProcess[str]:
         """The start-up probe, as the kubelet runs it in the container."""
@@ -111,35 +191,12 @@ class Engine:
                 if line.startswith(b"data: {"):
                     yield json.loads(line[len(b"data: ") :])
 
-    def terminate(self) -> None:
-        """What the kubelet sends to the container's first process."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-
-    def ended(self, *, within_seconds: float) -> int:
-        """The exit code."""
-        assert self._process is not None
-        return self._process.wait(within_seconds)
-
     def _ask(self, request: urllib.request.Request) -> tuple[int, bytes]:
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
-
-    def _placed(self, text: str) -> str:
-        for there, here in self._places.items():
-            if text == there or text.startswith(f"{there}/"):
-                return here + text[len(there) :]
-        return text
-
-    def _write_commands(self) -> None:
-        self._bin.mkdir()
-        (self._bin / "python3").symlink_to(environment.interpreter())
-        vllm = self._bin / "vllm"
-        vllm.write_text(environment.COMMAND.format(python=self._bin / "python3"))
-        vllm.chmod(0o755)
 
     def _wait_for_health(self) -> None:
         deadline = time.monotonic() + _STARTED_WITHIN_SECONDS
@@ -152,14 +209,6 @@ class Engine:
             except OSError:
                 time.sleep(0.2)
         raise AssertionError(f"no /health within {_STARTED_WITHIN_SECONDS} s: {self.log[-3000:]}")
-
-    def _kill(self) -> None:
-        assert self._process is not None
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._process.wait()
 
 
 def _request(path: str, body: dict[str, Any]) -> urllib.request.Request:

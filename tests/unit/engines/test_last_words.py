@@ -18,8 +18,19 @@ RECORDED = Path(__file__).parents[2] / "data/failures/vllm-0.32-kv-cache-log.txt
 KUBELET_KEEPS_BYTES = 2048
 
 
-def started(folder, program):
-    command = [sys.executable, "-c", SCRIPT, str(folder / "log"), sys.executable, "-u", "-c", program]
+def started(folder, program, *, port=0):
+    """Port 0 refuses everybody: an engine that never listens."""
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        str(folder / "log"),
+        str(port),
+        sys.executable,
+        "-u",
+        "-c",
+        program,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -72,16 +83,16 @@ def test_nothing_is_left_where_no_error_was_named_so_that_the_kubelet_takes_the_
     assert run(tmp_path, "print('bye'); raise SystemExit(3)")[2] is None
 
 
-def test_a_signal_goes_to_the_engine(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_goes_to_the_engine(tmp_path, number):
     program = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+        f"import signal, sys\nsignal.signal({int(number)}, lambda *_: sys.exit(5))\n"
         "print('waiting')\nsignal.pause()"
     )
     process = started(tmp_path, program)
     with process:
         assert process.stdout.readline() == b"waiting\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(timeout=30) == 5
 
 
@@ -99,7 +110,7 @@ def test_processes_that_the_engine_left_do_not_keep_it(tmp_path):
 
 
 def test_a_command_that_is_not_there_says_so(tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "log"), "no-such-engine"]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "log"), "0", "no-such-engine"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "no-such-engine" in done.stderr

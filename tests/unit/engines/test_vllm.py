@@ -121,7 +121,7 @@ def test_a_choice_that_is_made_is_one_that_the_engine_offers(flag, choice):
 
 def test_the_command_is_said_because_an_image_may_have_another_entry_point():
     assert VLLM.command[:2] == ("python3", "-c")
-    assert VLLM.command[-3:] == ("/dev/termination-log", "vllm", "serve")
+    assert VLLM.command[-4:] == ("/dev/termination-log", str(VLLM.port), "vllm", "serve")
 
 
 def test_the_model_comes_first_and_at_its_revision():

@@ -56,7 +56,7 @@ def too_slow(replica: Replica, budget_seconds: int | None) -> Trouble | None:
     """Ended after its start-up budget without ever having been ready: what the start-up probe does to it.
 
     Kubernetes says so in an Event alone; its pod shows a container that ran for as long as the probe allows. The exit
-    code is no help: vLLM 0.32 does not end on SIGTERM while it starts, so mostly it is 137.
+    code is no help: 143 is any SIGTERM in a start, and 137 stands there where the engine had to be killed.
     """
     ran = replica.ran_seconds
     if (
