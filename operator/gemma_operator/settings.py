@@ -6,11 +6,17 @@ so that every room can be given its settings without I/O.
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Final
 
 from gemma_operator.errors import InvalidSettings
+
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+#: It stands in pods, and Linux takes no longer string than 128 KiB in an environment (MAX_ARG_STRLEN, binfmts.h).
+_LARGEST_CA_BUNDLE: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class OperatorSettings:
     image_mirror: str = ""
     hub_mirror: str = ""
     proxy: str = ""
+    #: Certificates in PEM that are trusted beside those of the engine's image: the text itself, not a path.
     ca_bundle: str = ""
     price_file: str = ""
     catalog_dir: str = ""
@@ -86,13 +93,54 @@ def from_mapping(raw: Mapping[str, Any]) -> OperatorSettings:
 def _value(key: str, value: Any, default: Any) -> Any:  # noqa: ANN401 - yaml's own types
     if key == "poolAccess":
         return tuple(_pool_access(entry) for entry in _sequence(key, value))
+    if key == "caBundle":
+        return _certificates(value)
     if isinstance(default, tuple):
         return tuple(str(item) for item in _sequence(key, value))
     if isinstance(default, bool | str) and not isinstance(value, type(default)):
         raise InvalidSettings(f"{key} must be a {type(default).__name__}, not {value!r}")
     if isinstance(default, float | int) and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise InvalidSettings(f"{key} must be a number, not {value!r}")
+    _check_address(key, value)
     return type(default)(value)
+
+
+def _check_address(key: str, value: object) -> None:
+    """An address that is no such address would be found out by pods; it is not shown, since it may hold a password."""
+    if not isinstance(value, str) or not value:
+        return
+    if key in ("hubMirror", "proxy") and not value.startswith(("http://", "https://")):
+        raise InvalidSettings(f"{key} must be a URL that begins with http:// or https://")
+    if key == "imageMirror" and "://" in value:
+        raise InvalidSettings(
+            "imageMirror must be a registry and a path, as images have them: take http(s):// away"
+        )
+
+
+def _certificates(value: object) -> str:
+    """The certificates alone: what stands between them in a bundle is for people and would only be carried about."""
+    if not isinstance(value, str):
+        raise InvalidSettings(f"caBundle must be the text of certificates in PEM, not {type(value).__name__}")
+    if not value.strip():
+        return ""
+    if "PRIVATE KEY-----" in value:
+        raise InvalidSettings("caBundle holds a private key, and it would be shown in every pod: take it out")
+    found = _CERTIFICATE.findall(value)
+    if not found:
+        raise InvalidSettings(
+            "caBundle holds no -----BEGIN CERTIFICATE-----: write the PEM text itself, not a path"
+        )
+    text = "\n".join(found) + "\n"
+    if len(text) > _LARGEST_CA_BUNDLE:
+        raise InvalidSettings(
+            f"caBundle has {len(text)} characters and may have {_LARGEST_CA_BUNDLE}: leave the public authorities "
+            "out, the engine's image has them"
+        )
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError, TypeError) as error:
+        raise InvalidSettings(f"caBundle: its {len(found)} certificates cannot be read: {error}") from error
+    return text
 
 
 def _sequence(key: str, value: object) -> list[Any]:

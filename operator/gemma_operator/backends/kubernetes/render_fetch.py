@@ -172,7 +172,11 @@ def _container(
     given = weights.environment(deployment, hub_mirror=settings.hub_mirror)
     variables = [
         filled({"name": name, "value": value or None})
-        for name, value in {**proxy_variables(settings), **dict(given)}.items()
+        for name, value in {
+            **proxy_variables(settings),
+            **dict(given),
+            **dict(weights.trust(settings, task)),
+        }.items()
     ]
     return {
         "name": CONTAINER,

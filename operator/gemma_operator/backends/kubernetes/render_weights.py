@@ -21,7 +21,9 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment, GemmaDeploymentSpec
 from gemma_operator.backends.kubernetes.ownership import digest
 from gemma_operator.backends.kubernetes.render_parts import Json
 from gemma_operator.backends.kubernetes.weights_script import SCRIPT
+from gemma_operator.backends.kubernetes.weights_script.rules import CA_BUNDLE
 from gemma_operator.planner.values import Plan
+from gemma_operator.settings import OperatorSettings
 
 CONTAINER: Final = "weights"
 POD_ROOT: Final = "/cache/weights"
@@ -169,6 +171,12 @@ def environment(deployment: GemmaDeployment, *, hub_mirror: str) -> list[tuple[s
         *((("HF_ENDPOINT", hub_mirror),) if hub_mirror else ()),
         *((variable.name, variable.value) for variable in deployment.spec.serving.engine.env),
     ]
+
+
+def trust(settings: OperatorSettings, task: Task) -> list[tuple[str, str]]:
+    """The operator's certificate authorities, for whoever asks the hub; the script joins them to the image's own."""
+    asks = task is not Task.LOOK
+    return [(CA_BUNDLE, settings.ca_bundle)] if settings.ca_bundle and asks else []
 
 
 def token_variable(deployment: GemmaDeployment) -> list[Json]:

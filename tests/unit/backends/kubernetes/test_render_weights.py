@@ -49,8 +49,9 @@ def fetcher(**spec):
     return container
 
 
-def job(*, plan=None, claims=None, **spec):
-    made = weights.weights_of(a_snapshot(spec=spec, claims=claims or {}), plan or a_shaped_plan()).make
+def job(*, plan=None, claims=None, settings=None, **spec):
+    snapshot = a_snapshot(spec=spec, claims=claims or {}, settings=settings or OperatorSettings())
+    made = weights.weights_of(snapshot, plan or a_shaped_plan()).make
     if made is not None:
         models.V1Job.model_validate(made)
     return made
@@ -108,6 +109,29 @@ def test_they_come_through_the_operators_mirror_and_proxy():
     assert (found["HF_ENDPOINT"], found["HTTPS_PROXY"]) == ("https://hub.internal", "http://proxy:3128")
     assert "127.0.0.1" in found["NO_PROXY"]
     assert not {"HTTPS_PROXY", "HF_ENDPOINT"} & set(variables(fetcher()))
+
+
+def test_the_operators_certificates_reach_whoever_asks_the_hub_and_nobody_else():
+    trusting = OperatorSettings(ca_bundle="-----BEGIN")
+    assert variables(fetcher(settings=trusting))["GEMMA_CA_BUNDLE"] == "-----BEGIN"
+    assert "GEMMA_CA_BUNDLE" not in variables(engine_of(pod(settings=trusting)))
+    for spec, plan in ((CACHE, None), (OWN, a_shaped_plan(repo="acme/tuned", revision="1" * 40))):
+        (asks,) = job_pod(plan=plan, settings=trusting, **spec)["containers"]
+        assert variables(asks)["GEMMA_CA_BUNDLE"] == "-----BEGIN"
+    (looks,) = job_pod(**CLAIM, settings=trusting)["containers"]
+    assert "GEMMA_CA_BUNDLE" not in variables(looks)
+
+
+def test_who_sets_no_certificates_gets_the_pod_that_was_without_the_setting():
+    for container in (fetcher(), *job_pod(**CACHE)["containers"], engine_of(pod())):
+        assert "GEMMA_CA_BUNDLE" not in variables(container)
+
+
+def test_other_certificates_bring_nothing_anew():
+    def of(text):
+        return job(settings=OperatorSettings(ca_bundle=text), **CACHE)["metadata"]["annotations"]
+
+    assert of("a")[names.WEIGHTS_KEY] == of("b")[names.WEIGHTS_KEY]
 
 
 def test_everything_that_the_client_writes_stays_in_the_cache():

@@ -11,6 +11,8 @@ from typing import Any
 
 #: Exit code where no other try will do: a Job ends at it.
 FINAL_EXIT = 42
+#: Certificates in PEM that are trusted beside the image's own.
+CA_BUNDLE = "GEMMA_CA_BUNDLE"
 #: What the engine reads; other formats of the same weights are left where they are.
 ENDINGS = (".json", ".safetensors", ".jinja", ".model", ".txt")
 UNREAD = ("consolidated", "original/", "onnx/", "metal/", "gguf/")
@@ -146,6 +148,18 @@ def judge(
     )
 
 
+def untrusted(error: BaseException) -> Refused | None:
+    """What a certificate that nobody known signed means; None where an error is none of it. Waiting mends nothing."""
+    if type(error).__name__ != "SSLCertVerificationError":
+        return None
+    why = str(getattr(error, "verify_message", ""))[:80] or "not to be verified"
+    return Refused(
+        "HubUnreachable",
+        f"the certificate that {hub_address()} or the proxy before it shows is not trusted ({why}): put the authority "
+        "that signed it into the operator's setting caBundle",
+    )
+
+
 def explained(error: BaseException, task: Mapping[str, Any]) -> Refused:
     """The most telling error of a chain: the client wraps what the server answered."""
     chain: list[BaseException] = []
@@ -154,7 +168,9 @@ def explained(error: BaseException, task: Mapping[str, Any]) -> Refused:
         chain.append(each)
         each = each.__cause__ or each.__context__
     for each in chain:
-        known = each if isinstance(each, Refused) else disk_trouble(each, task.get("root", ""))
+        known = (
+            each if isinstance(each, Refused) else untrusted(each) or disk_trouble(each, task.get("root", ""))
+        )
         if known is not None:
             return known
     answers = [getattr(each, "response", None) for each in chain]

@@ -13,7 +13,9 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_operator.backends.kubernetes.weights_script.rules import (
+    CA_BUNDLE,
     FINAL_EXIT,
     Refused,
     clean,
@@ -142,6 +145,28 @@ def check(config: Mapping[str, Any], task: Task, names: list[str]) -> None:
         raise Refused("WeightsMismatch", words, final=True)
 
 
+def trust() -> None:
+    """Makes the hub's client trust the operator's certificates too.
+
+    The variables that clients read replace what is trusted and add nothing, so both go into one file: SSL_CERT_FILE of
+    httpx 0.28 (_config.py), httpcore2 2.16 (_ssl.py) and hf_xet 1.8, REQUESTS_CA_BUNDLE of requests 2.34
+    (sessions.py). A mirror may send its clients on to public storage, whose authorities the image knows.
+    """
+    if not (own := os.environ.get(CA_BUNDLE, "")):
+        return
+    known = {ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt"}
+    with contextlib.suppress(ImportError):
+        known.add(importlib.import_module("certifi").where())
+    # a file that the user named says what is trusted by itself
+    known = {os.environ["SSL_CERT_FILE"]} if os.environ.get("SSL_CERT_FILE") else known
+    texts = [
+        Path(path).read_text(errors="replace") for path in sorted(filter(None, known)) if Path(path).is_file()
+    ]
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as both:
+        both.write("\n".join([own, *texts]))
+    os.environ["SSL_CERT_FILE"] = os.environ["REQUESTS_CA_BUNDLE"] = both.name
+
+
 def ask(task: Task) -> tuple[str, dict[str, int]]:
     """A repository's commit and files, once its config.json is that of the plan."""
     hub = importlib.import_module("huggingface_hub")
@@ -182,6 +207,7 @@ def run(task: Task) -> None:
     if task["task"] == "look":
         look(folder, task)
         return
+    trust()
     os.environ["HF_TOKEN"] = clean(os.environ.get("HF_TOKEN", ""))
     if task["task"] == "ask":
         until_it_works(lambda: ask(task), task)
