@@ -16,8 +16,13 @@ from aiohttp import web
 
 from engine.model import environment, models
 from engine.model.hub import REPO, REVISION, Fault, Hub
+from engine.model.process import bringing
+from gemma_operator.api.conditions import Reason
+from gemma_operator.backends.kubernetes.failures.hub import read_word
 
 pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
+
+_MANIFEST = Path(__file__).parent / "manifests/tiny-from-hub.yaml"
 
 #: Fetches, or prints the class and the status of what it got instead.
 _FETCH = """
@@ -70,6 +75,31 @@ async def _fetched(hub: Hub, home: Path, *, revision: str = REVISION, token: str
     return answer
 
 
+async def _brought(
+    hub: Hub, home: Path, *, budget_seconds: int, relents_after: int | None = None
+) -> tuple[int, str]:
+    """The exit code and the log of the container that brings the weights."""
+    container = bringing(_MANIFEST)
+    *command, text = container["command"]
+    task = json.loads(text.replace('"/cache', f'"{home}/cache')) | {"budgetSeconds": budget_seconds}
+    given = {each["name"]: each["value"].replace("/cache", f"{home}/cache") for each in container["env"]}
+    async with _served(hub) as address:
+        process = await asyncio.create_subprocess_exec(
+            environment.interpreter(),
+            *(*command[1:], json.dumps(task)),
+            env=given | {"HF_ENDPOINT": address, "PYTHONPATH": str(environment.site_packages(say=print))},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        log = b""
+        async for line in process.stdout:
+            log += line
+            if relents_after is not None and log.count(b"trying again in") >= relents_after:
+                hub.fault = Fault.NONE
+        return await process.wait(), log.decode()
+
+
 def _is_whole(answer: dict[str, Any], folder: Path) -> bool:
     names = [path.name for path in folder.iterdir()]
     equal, _, _ = filecmp.cmpfiles(folder, answer["folder"], names, shallow=False)
@@ -95,9 +125,27 @@ async def test_an_unknown_commit_is_told_as_such(folder: Path, tmp_path: Path) -
     assert "RevisionNotFoundError" in answer["kinds"]
 
 
-async def test_too_many_requests_are_refused_with_429(folder: Path, tmp_path: Path) -> None:
-    answer = await _fetched(Hub(folder, fault=Fault.RATE_LIMITED), tmp_path)
-    assert answer["status"] == 429 or "LocalEntryNotFoundError" in answer["kinds"]
+async def test_a_hub_that_wants_fewer_requests_is_asked_again_in_its_own_time_and_then_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    """As the operator's container asks it: by the real client, with the reason that reaches the status."""
+    hub = Hub(folder, fault=Fault.RATE_LIMITED, retry_after_seconds=3)
+    code, log = await _brought(hub, tmp_path, budget_seconds=8)
+    assert code == 1, "another try may do"
+    reason, words = read_word(log) or (None, "")
+    assert reason is Reason.HUB_RATE_LIMITED
+    assert "429" in words
+    assert "answers 429, too many requests from here: wait, or name a token; trying again in 3 s" in log
+    assert len(hub.asked) > 1
+    assert set(hub.asked) == {f"GET /api/models/{REPO}/revision/{REVISION}"}
+
+
+async def test_the_weights_arrive_once_the_hub_takes_requests_again(folder: Path, tmp_path: Path) -> None:
+    hub = Hub(folder, fault=Fault.RATE_LIMITED)
+    code, log = await _brought(hub, tmp_path, budget_seconds=60, relents_after=2)
+    assert code == 0, log
+    assert "trying again in" in log
+    assert _is_whole({"folder": str(tmp_path / "cache/weights" / REPO.replace("/", "--") / REVISION)}, folder)
 
 
 async def test_a_broken_line_is_taken_up_where_it_broke(folder: Path, tmp_path: Path) -> None:

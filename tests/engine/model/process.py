@@ -35,6 +35,18 @@ _STARTED_WITHIN_SECONDS = 240
 
 def planned(manifest: Path) -> tuple[Plan, dict[str, Any]]:
     """What the operator plans for the manifest on a node with an L4, and the engine's container."""
+    made, template = _rendered(manifest)
+    return made, template["spec"]["containers"][0]
+
+
+def bringing(manifest: Path) -> dict[str, Any]:
+    """The container that brings the weights before the engine starts."""
+    (container,) = _rendered(manifest)[1]["spec"]["initContainers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def _rendered(manifest: Path) -> tuple[Plan, dict[str, Any]]:
     question = asked.from_file(str(manifest))
     catalog = loader.load(CATALOG)
     fleet = fleets.of_objects(documents.objects(str(_NODE)))
@@ -47,7 +59,7 @@ def planned(manifest: Path) -> tuple[Plan, dict[str, Any]]:
         engine=engine_named(made.engine),
         budget_seconds=600,
     )
-    return made, template["spec"]["containers"][0]
+    return made, template
 
 
 class Starting:
