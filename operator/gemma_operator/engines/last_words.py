@@ -76,7 +76,7 @@ class LastWords:
         assert prefix is not None
         words = text[prefix.end() :]
         if _FIGURE.match(words):
-            self._figure = words
+            self._figure = _cut(words)
         elif _ERROR.match(words) and _POINTS_ELSEWHERE not in words:
             self._begin(words, prefix[0])
         elif words:
@@ -85,7 +85,7 @@ class LastWords:
     def _begin(self, words: str, prefix: str) -> None:
         self._open, self._open_prefix, self._room = words, prefix, MOST_LINES_AFTER
         self._errors.pop(words, None)
-        self._errors[words] = words[:MOST_BYTES_OF_ONE]
+        self._errors[words] = _cut(words)
         if len(self._errors) > MOST_ERRORS:
             del self._errors[next(iter(self._errors))]
 
@@ -95,17 +95,22 @@ class LastWords:
             self._room = 0
             return
         self._room -= 1
-        self._errors[self._open] = f"{self._errors[self._open]}\n{words}"[:MOST_BYTES_OF_ONE]
+        self._errors[self._open] = _cut(f"{self._errors[self._open]}\n{words}")
 
     def text(self) -> bytes:
         """As many of the latest as there is room for, in the order in which they went by."""
         kept: list[str] = []
-        room = MOST_BYTES
+        room = MOST_BYTES - len(self._figure.encode()) - 1
         for error in reversed(list(self._errors.values())):  # at once: the reader may be writing
             room -= len(error.encode()) + 1
             if room >= 0:
                 kept.insert(0, error)
         return "\n".join(([self._figure] if self._figure and kept else []) + kept).encode()
+
+
+def _cut(text: str) -> str:
+    """To what one error may take, in bytes, and never within a letter."""
+    return text.encode()[:MOST_BYTES_OF_ONE].decode(errors="ignore")
 
 
 class Engine:
