@@ -7,7 +7,7 @@ match (`feasible` rejects, `fit` marks, `needs` reckons).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
@@ -80,12 +80,10 @@ class Compatibility:
             and entry.named_features <= request.named_features
             and _flags_hold(entry.flags, self._flags)
         )
-        self._found: dict[tuple[object, ...], tuple[Incompatibility, ...]] = {}
-
-    @property
-    def hybrid_kv_cache(self) -> bool:
-        """False where an entry that the request itself matches (flags and version) turns the manager off."""
-        return all(entry.hybrid_kv_cache for entry in self._entries)
+        #: False where an entry that the request itself matches (flags and version) turns the manager off.
+        self.hybrid_kv_cache = all(entry.hybrid_kv_cache for entry in self._entries)
+        self._by_shape: dict[tuple[object, ...], frozenset[int]] = {}
+        self._by_candidate: dict[tuple[object, ...], frozenset[int]] = {}
 
     def refusal(
         self,
@@ -115,8 +113,40 @@ class Compatibility:
 
     def _matching(
         self, candidate: Candidate, shape: PoolShape, kv_precision: KvPrecision | None, drafting: bool
-    ) -> tuple[Incompatibility, ...]:
-        asked = Combination(
+    ) -> Sequence[Incompatibility]:
+        """Few shapes and few checkpoints make a thousand candidates: each is asked once, and mostly they share none."""
+        common = self._of_shape(candidate, shape) & self._of_candidate(candidate, shape, drafting)
+        if not common:
+            return ()
+        asked = None if kv_precision is None else kv_precision.value
+        return [self._entries[at] for at in sorted(common) if _kv_cache_holds(self._entries[at], asked)]
+
+    def _of_shape(self, candidate: Candidate, shape: PoolShape) -> frozenset[int]:
+        """Places of the entries that hold whatever would be served there."""
+        key = (shape.accelerator, shape.compute_capability, shape.driver_major, shape.arch, shape.sharing)
+        found = self._by_shape.get(key)
+        if found is None:
+            asked = self._asked(candidate, shape, drafting=False)
+            found = self._by_shape[key] = self._places(_shape_holds, asked)
+        return found
+
+    def _of_candidate(self, candidate: Candidate, shape: PoolShape, drafting: bool) -> frozenset[int]:
+        """Places of the entries that hold wherever it would be served, and whatever its KV cache is."""
+        repository = candidate.checkpoint.repo if candidate.checkpoint else ""
+        key = (candidate.variant.name, candidate.precision, repository, candidate.tensor_parallel, drafting)
+        found = self._by_candidate.get(key)
+        if found is None:
+            asked = self._asked(candidate, shape, drafting=drafting)
+            found = self._by_candidate[key] = self._places(_candidate_holds, asked)
+        return found
+
+    def _places(
+        self, holds: Callable[[Incompatibility, Combination], bool], asked: Combination
+    ) -> frozenset[int]:
+        return frozenset(at for at, entry in enumerate(self._entries) if holds(entry, asked))
+
+    def _asked(self, candidate: Candidate, shape: PoolShape, *, drafting: bool) -> Combination:
+        return Combination(
             variant=candidate.variant.name,
             precision=candidate.precision,
             accelerator=shape.accelerator,
@@ -124,7 +154,6 @@ class Compatibility:
             engine=self._request.engine,
             engine_version=self._request.engine_version,
             tensor_parallel=candidate.tensor_parallel,
-            kv_cache_precision=None if kv_precision is None else kv_precision.value,
             repository=candidate.checkpoint.repo if candidate.checkpoint else "",
             driver_major=shape.driver_major,
             architecture=shape.arch,
@@ -134,20 +163,6 @@ class Compatibility:
             named_features=self._request.named_features,
             flags=self._flags,
         )
-        return tuple(entry for entry in self._of_shape(asked) if _candidate_holds(entry, asked))
-
-    def _of_shape(self, asked: Combination) -> tuple[Incompatibility, ...]:
-        facts = (
-            asked.accelerator,
-            asked.compute_capability,
-            asked.driver_major,
-            asked.architecture,
-            asked.sharing,
-        )
-        found = self._found.get(facts)
-        if found is None:
-            found = self._found[facts] = tuple(entry for entry in self._entries if _shape_holds(entry, asked))
-        return found
 
 
 def driver_refusal(request: Request, shape: PoolShape, catalog: Catalog) -> str | None:
@@ -180,6 +195,7 @@ def _matches(entry: Incompatibility, asked: Combination) -> bool:
         and _flags_hold(entry.flags, asked.flags)
         and _shape_holds(entry, asked)
         and _candidate_holds(entry, asked)
+        and _kv_cache_holds(entry, asked.kv_cache_precision)
     )
 
 
@@ -197,12 +213,16 @@ def _candidate_holds(entry: Incompatibility, asked: Combination) -> bool:
     return (
         _one_of(entry.variants, asked.variant)
         and _one_of(entry.precisions, asked.precision)
-        and entry.kv_cache_precision in (None, asked.kv_cache_precision)
         and (entry.tensor_parallel is None or asked.tensor_parallel in entry.tensor_parallel)
         and entry.features <= asked.features
         and not entry.without_features & asked.features
         and _repository_holds(entry.repositories, asked.repository)
     )
+
+
+def _kv_cache_holds(entry: Incompatibility, precision: str | None) -> bool:
+    """One that speaks of the KV cache holds only once its precision is named."""
+    return entry.kv_cache_precision in (None, precision)
 
 
 def _one_of(wanted: frozenset[str] | None, value: str) -> bool:

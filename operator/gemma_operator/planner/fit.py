@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint
+from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint, Variant
 from gemma_operator.hardware.records import PoolShape, Sharing
 from gemma_operator.planner import memory, weights
 from gemma_operator.planner.drafters import Drafters
@@ -67,6 +67,15 @@ class _Step:
     tight: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is the same for every candidate on equal cards."""
+
+    device: memory.Device
+    tier: BatchTier
+    unverified: tuple[str, ...]
+
+
 class Fitting:
     """Fits the candidates of one request."""
 
@@ -82,7 +91,8 @@ class Fitting:
             Adapters(count=request.adapters, rank=self._engine.adapter_rank) if request.adapters else None
         )
         self._verdicts: dict[tuple[object, ...], _Found | _Refused] = {}
-        self._devices: dict[tuple[object, ...], tuple[memory.Device, BatchTier] | None] = {}
+        self._cards: dict[tuple[object, ...], _Seen | None] = {}
+        self._limits: dict[str, tuple[tuple[str, int], ...]] = {}
         self._weights: dict[tuple[str, int], int] = {}
 
     def fit(self, candidate: Candidate) -> Fit | Rejection:
@@ -117,18 +127,16 @@ class Fitting:
         return self.needs.compatibility.refusal(candidate, shape, kv_precision=insisted)
 
     def _verdict(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Found | _Refused:
-        card = self.card(candidate, checkpoint, shape)
-        if card is None:
+        card, seen = self.card(candidate, checkpoint, shape), self._seen(shape)
+        if card is None or seen is None:
             return _Refused(Code.UNKNOWN_MEMORY, {"accelerator": shape.accelerator})
         least = min(tried[-1][1] for tried in card.overheads.values())
         if card.room_bytes <= least:
             return _Refused(Code.WEIGHTS_TOO_LARGE, _sizes(card, least))
         step = self._step(candidate, shape, card)
-        return (
-            self._too_small(candidate, shape, card)
-            if step is None
-            else self._found(candidate, shape, card, step)
-        )
+        if step is None:
+            return self._too_small(candidate, shape, card)
+        return self._found(candidate, card, step, seen.unverified)
 
     def _step(self, candidate: Candidate, shape: PoolShape, card: Card) -> _Step | None:
         """The first that fits outside the band, else the first that fits."""
@@ -148,21 +156,23 @@ class Fitting:
 
     def card(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> Card | None:
         """What the candidate meets there; None where nothing tells the memory."""
-        seen = seen_of(shape)
-        if seen not in self._devices:
-            self._devices[seen] = self._device(shape)
-        found = self._devices[seen]
-        if found is None:
+        seen = self._seen(shape)
+        if seen is None:
             return None
-        device, tier = found
         return Card(
-            device=device,
+            device=seen.device,
             weights_bytes=self._weights_bytes(candidate, checkpoint),
-            tier=tier,
-            overheads=self.needs.overheads(candidate, tier),
+            tier=seen.tier,
+            overheads=self.needs.overheads(candidate, seen.tier),
         )
 
-    def _device(self, shape: PoolShape) -> tuple[memory.Device, BatchTier] | None:
+    def _seen(self, shape: PoolShape) -> _Seen | None:
+        key = seen_of(shape)
+        if key not in self._cards:
+            self._cards[key] = self._looked_at(shape)
+        return self._cards[key]
+
+    def _looked_at(self, shape: PoolShape) -> _Seen | None:
         accelerator = self._catalog.accelerators.get(shape.accelerator)
         version = self._request.engine_version
         device = memory.device(shape, accelerator, self._engine, version=version)
@@ -173,7 +183,7 @@ class Fitting:
         tier = versions.batch_tier(
             self._engine, version=version, accelerator=shape.accelerator, visible_mib=device.visible_mib
         )
-        return device, tier
+        return _Seen(device, tier, self._unverified(shape))
 
     def _weights_bytes(self, candidate: Candidate, checkpoint: Checkpoint) -> int:
         key = (checkpoint.name, candidate.tensor_parallel)
@@ -195,7 +205,7 @@ class Fitting:
             candidate.variant, self._adapters, tensor_parallel=candidate.tensor_parallel
         )
 
-    def _found(self, candidate: Candidate, shape: PoolShape, card: Card, step: _Step) -> _Found:
+    def _found(self, candidate: Candidate, card: Card, step: _Step, unverified: tuple[str, ...]) -> _Found:
         row = step.row
         kv_cache_bytes = card.room_bytes - step.overhead_bytes
         held = kv_cache.held_by(
@@ -209,7 +219,7 @@ class Fitting:
                 kv_cache_precision=row.kv_precision,
                 tensor_parallel=candidate.tensor_parallel,
                 utilization_percent=card.device.utilization_percent,
-                modality_limits=self._limits(candidate),
+                modality_limits=self._limits_of(candidate.variant),
                 async_scheduling=True,
                 enforce_eager=self.needs.eager,
                 adapters=self._adapters,
@@ -224,15 +234,17 @@ class Fitting:
             kv_tokens=held.tokens or 0,
             given_up=_given_up(step, sequences=card.overheads[row.batched_tokens][0][0]),
             tight=step.tight,
-            unverified=self._unverified(shape),
+            unverified=unverified,
         )
 
-    def _limits(self, candidate: Candidate) -> tuple[tuple[str, int], ...]:
-        return tuple(
-            (item, self._engine.items_per_prompt if item in self._request.modalities else 0)
-            for item in ITEMS
-            if item in candidate.variant.modalities
-        )
+    def _limits_of(self, variant: Variant) -> tuple[tuple[str, int], ...]:
+        found = self._limits.get(variant.name)
+        if found is None:
+            items, asked = self._engine.items_per_prompt, self._request.modalities
+            found = self._limits[variant.name] = tuple(
+                (item, items if item in asked else 0) for item in ITEMS if item in variant.modalities
+            )
+        return found
 
     def _too_small(self, candidate: Candidate, shape: PoolShape, card: Card) -> _Refused:
         """The numbers of the settings that take least."""
@@ -279,10 +291,12 @@ def _sizes(card: Card, overhead_bytes: int) -> dict[str, int | str]:
 def _given_up(step: _Step, *, sequences: int) -> tuple[GivenUp, ...]:
     """What lies below its first choice. A setting that a floor raised is not given up."""
     row, first = step.row, step.first
+    if row is first and step.sequences == sequences:
+        return ()
     pairs = (
-        GivenUp("contextLength", first.context_length, row.context_length),
-        GivenUp("kvCachePrecision", first.kv_precision.value, row.kv_precision.value),
-        GivenUp("maxBatchedTokens", first.batched_tokens, row.batched_tokens),
-        GivenUp("maxSequences", sequences, step.sequences),
+        ("contextLength", first.context_length, row.context_length),
+        ("kvCachePrecision", first.kv_precision.value, row.kv_precision.value),
+        ("maxBatchedTokens", first.batched_tokens, row.batched_tokens),
+        ("maxSequences", sequences, step.sequences),
     )
-    return tuple(each for each in pairs if each.wanted != each.taken)
+    return tuple(GivenUp(setting, wanted, taken) for setting, wanted, taken in pairs if wanted != taken)

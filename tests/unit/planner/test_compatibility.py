@@ -5,12 +5,16 @@ bound that moves, turns its row red.
 """
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from gemma_operator.catalog.incompatibilities import Effect, reference
 from gemma_operator.catalog.loader import packaged
-from gemma_operator.planner.compatibility import Combination, known_bad, matching, of_engine
+from gemma_operator.hardware.records import Sharing
+from gemma_operator.planner.compatibility import Combination, Compatibility, known_bad, matching, of_engine
+from gemma_operator.planner.values import Candidate, KvPrecision
+from unit.planner.shapes import a_pool, a_request
 
 REFUSE, WARN, LIMIT = Effect.REFUSE, Effect.WARN, Effect.LIMIT
 GOOD = Combination(
@@ -412,3 +416,55 @@ def test_what_is_known_of_one_engine_says_nothing_of_another():
 )
 def test_a_reference_is_short(source, said):
     assert reference(source) == said
+
+
+def _one_by_one(candidate, shape, kv_precision, effect):
+    """What the entries say of one candidate when nothing is kept from another."""
+    asked = replace(
+        GOOD,
+        variant=candidate.variant.name,
+        precision=candidate.precision,
+        accelerator=shape.accelerator,
+        compute_capability=shape.compute_capability,
+        engine_version="0.24.0",
+        tensor_parallel=candidate.tensor_parallel,
+        kv_cache_precision=kv_precision.value,
+        repository=candidate.checkpoint.repo,
+        driver_major=shape.driver_major,
+        architecture=shape.arch,
+        sharing=shape.sharing.value,
+    )
+    return tuple(entry.told for entry in matching(packaged().incompatibilities, asked, effect))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_one_candidate_was_told_is_never_told_another(seed):
+    """Answers are put together from what is kept by card and by checkpoint, in whatever order they were asked."""
+    catalog = packaged()
+    cards = [
+        a_pool("nvidia-h100-80gb"),
+        a_pool("nvidia-h100-80gb", driver_major=570, arch="arm64"),
+        a_pool("nvidia-rtx-4090", sharing=Sharing.MPS),
+        a_pool("nvidia-a100-80gb"),
+        a_pool("nvidia-t4"),
+        a_pool("amd-mi300x"),
+        a_pool("nvidia-b200", compute_capability=None),
+    ]
+    asked = [
+        (Candidate(catalog.variants[each.variant], each, each.precision, shape, gpus), kv)
+        for each in catalog.checkpoints
+        for shape in cards
+        for gpus in (1, 2, 8)
+        for kv in KvPrecision
+    ]
+    Random(seed).shuffle(asked)
+    known = Compatibility(a_request(engine_version="0.24.0", features=GOOD.features), catalog)
+    told = set()
+    for candidate, kv in asked:
+        shape = candidate.shape
+        refused = _one_by_one(candidate, shape, kv, REFUSE)
+        assert known.refusal(candidate, shape, kv_precision=kv) == next(iter(refused), None)
+        assert known.warnings(candidate, shape, kv) == _one_by_one(candidate, shape, kv, WARN)
+        assert known.limits(candidate, shape, kv) == _one_by_one(candidate, shape, kv, LIMIT)
+        told.update(refused)
+    assert len(told) > 5
