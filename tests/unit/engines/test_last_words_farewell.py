@@ -28,18 +28,19 @@ DRAINS = """
 import signal, socket, sys, os
 listening = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
 def drain(*_):
-    global told
-    told = True
+    if listening.fileno() >= 0:
+        listening.close()
+        print("draining")
 signal.signal(signal.SIGTERM, drain)
-told = False
 print("listening")
 client, _ = listening.accept()
-while not told: signal.pause()
-listening.close()
-print("draining")
+print("accepted")
 sys.stdin.readline()  # until the test says that the answer is finished
 client.sendall(b"answer")
+sys.exit(listening.fileno() >= 0)
 """
+#: For a machine that is busy with other things; nothing here takes longer than the engine's patience.
+LIMIT_SECONDS = 120
 
 
 @pytest.fixture
@@ -72,9 +73,8 @@ def test_one_that_does_not_listen_yet_is_gone_soon_with_all_of_its_processes(tmp
     with started(tmp_path, f"{DEAF}\nprint(engine.pid)\n{FOR_EVER}", port=port) as process:
         child = int(process.stdout.readline())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 128 + signal.SIGTERM
-        # its output ends only when nobody holds it any more
-        assert process.stdout.read() == b"heard\n"
+        assert process.wait(timeout=LIMIT_SECONDS) == 128 + signal.SIGTERM
+        process.stdout.read()  # ends only when nobody holds it any more
     assert not _lives(child)
     assert (tmp_path / "log").read_text() == f"Told to end (SIGTERM) before it listened on port {port}."
 
@@ -85,9 +85,7 @@ def test_what_it_had_complained_of_before_is_left_and_not_how_it_took_the_signal
     with started(tmp_path, program, port=port) as process:
         assert process.stdout.readline() == b"OSError: 429 Too Many Requests\n"
         process.send_signal(signal.SIGTERM)
-        printed = process.communicate(timeout=10)[0]
-    assert process.returncode == 128 + signal.SIGTERM
-    assert b"KeyboardInterrupt: terminated" in printed
+        assert process.wait(timeout=LIMIT_SECONDS) == 128 + signal.SIGTERM
     assert (tmp_path / "log").read_text() == "OSError: 429 Too Many Requests"
 
 
@@ -95,72 +93,85 @@ def test_one_that_ends_by_itself_in_its_start_tells_the_signal_too(tmp_path, por
     with started(tmp_path, "import signal; print('up'); signal.pause()", port=port) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+        assert process.wait(timeout=LIMIT_SECONDS) == 128 + signal.SIGTERM
 
 
 def test_one_that_listens_finishes_and_ends_as_it_ends(tmp_path, port):
     """Twice told: at the second time its port is closed already, as vLLM's is while it answers its last requests."""
     with started(tmp_path, DRAINS, port=port) as process:
         assert process.stdout.readline() == b"listening\n"
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as client:
+            assert process.stdout.readline() == b"accepted\n"
             process.send_signal(signal.SIGTERM)
             assert process.stdout.readline() == b"draining\n"
             process.send_signal(signal.SIGTERM)
             process.stdin.write(b"finished\n")
             process.stdin.flush()
             assert client.recv(100) == b"answer"
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=LIMIT_SECONDS) == 0
     assert not (tmp_path / "log").exists()
 
 
-def test_nobody_loses_patience_with_one_that_listens(port):
+def timer():
+    return signal.getitimer(signal.ITIMER_REAL)
+
+
+@pytest.fixture
+def engine(port, monkeypatch):
+    """One in this process, which has all the time there is unless the test says otherwise."""
+    monkeypatch.setattr(last_words, "_START_ENDS_SECONDS", 100000)
+    before = signal.getsignal(signal.SIGALRM)
     engine = last_words.Engine(port, last_words.LastWords())
+    yield engine
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    if engine.process is not None:
+        engine.process.kill()
+        engine.process.wait()
+        engine.process.stdout.close()
+
+
+def test_nobody_loses_patience_with_one_that_listens(engine, port):
     with socket.create_server(("127.0.0.1", port)):
         engine.hear(signal.SIGTERM, None)
     engine.hear(signal.SIGTERM, None)  # its port is closed by now
-    assert (engine.unfinished, signal.getitimer(signal.ITIMER_REAL)) == (None, (0.0, 0.0))
+    assert (engine.unfinished, timer()) == (None, (0.0, 0.0))
 
 
-def test_one_that_begins_to_listen_after_it_was_told_is_told_again_and_finishes(tmp_path, port):
+def test_one_that_does_not_listen_has_its_time_once(engine):
+    engine.hear(signal.SIGTERM, None)
+    assert engine.unfinished == b""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    engine.hear(signal.SIGTERM, None)
+    assert timer() == (0.0, 0.0)
+
+
+def test_one_that_begins_to_listen_after_it_was_told_is_told_again_and_may_finish(engine, port):
     program = (
-        DEAF
-        + """
-import os, socket, time
-engine.kill()
-print("starting")
-signal.pause()
-listening = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-while True: signal.pause()
-"""
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('heard'))\nprint('up')\n" + FOR_EVER
     )
-    with started(tmp_path, program, port=port) as process:
-        assert process.stdout.readline() == b"starting\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+    process = engine.start([sys.executable, "-u", "-c", program])
+    assert process.stdout.readline() == b"up\n"
+    engine.hear(signal.SIGTERM, None)
+    assert process.stdout.readline() == b"heard\n"
+    with socket.create_server(("127.0.0.1", port)):
+        engine._lose_patience(signal.SIGALRM, None)
+    assert process.stdout.readline() == b"heard\n"
+    assert (engine.unfinished, process.poll()) == (None, None)
 
 
-def test_one_whose_port_cannot_be_looked_at_may_have_requests(port, monkeypatch):
+def test_one_whose_port_cannot_be_looked_at_may_have_requests(engine, monkeypatch):
     def no_route(*_):
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(last_words.socket, "create_connection", no_route)
-    engine = last_words.Engine(port, last_words.LastWords())
     engine.hear(signal.SIGTERM, None)
-    assert (engine.unfinished, signal.getitimer(signal.ITIMER_REAL)) == (None, (0.0, 0.0))
+    assert (engine.unfinished, timer()) == (None, (0.0, 0.0))
 
 
-def test_one_that_is_told_before_it_was_started_is_told_when_it_is(port):
-    engine = last_words.Engine(port, last_words.LastWords())
-    before = signal.getsignal(signal.SIGALRM)
-    try:
-        engine.hear(signal.SIGTERM, None)
-        process = engine.start(["sleep", "60"])
-        assert process.wait(timeout=10) == -signal.SIGTERM
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        process.stdout.close()
+def test_one_that_is_told_before_it_was_started_is_told_when_it_is(engine):
+    engine.hear(signal.SIGTERM, None)
+    assert engine.start(["sleep", "60"]).wait(timeout=LIMIT_SECONDS) == -signal.SIGTERM
 
 
 def _lives(pid):
