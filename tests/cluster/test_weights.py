@@ -219,6 +219,29 @@ def test_an_operator_that_dies_meanwhile_brings_nothing_twice(operator, team, vo
     assert [str(write) for write in team.writes()].count("apply Job chat-weights") == 1
 
 
+def test_a_folder_of_the_node_is_refused_before_a_pod_exists_and_the_field_is_named(operator, team):
+    enforced = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    team.client.merge(f"/api/v1/namespaces/{team.namespace}", enforced)
+    team.apply(deployment(team, weights={"cache": {"type": "Node"}}))
+    said = team.sees("GemmaDeployment", "chat", says("Stalled", "True", "AdmissionDenied"))
+    assert "weights.cache type Node" in condition(said, "Ready")["message"]
+    assert "hostPath" in condition(said, "Ready")["message"]
+    assert team.pods() == []
+    team.change("chat", {"weights": None})
+    team.ready()
+
+
+def test_in_a_privileged_namespace_the_first_pod_of_a_node_fills_its_folder(operator, team):
+    team.apply(
+        deployment(
+            team, weights={"cache": {"type": "Node"}}, pod=told(startup_seconds=0.1, weights_seconds=1)
+        )
+    )
+    team.ready()
+    (pod,) = team.pods("chat")
+    assert [container["name"] for container in pod["spec"]["initContainers"]] == ["folder", "weights"]
+
+
 def test_at_rest_a_kept_cache_costs_nothing(operator, team, volumes):
     a_claim(team)
     team.apply(deployment(team, weights=CACHE))

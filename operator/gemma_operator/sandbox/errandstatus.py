@@ -36,10 +36,10 @@ def initialized(pod: Json, *, ended: Json, now: str) -> dict[str, Any]:
 
 
 def init_failed(pod: Json, *, ended: Json, restarts: int, back_off_seconds: int) -> dict[str, Any]:
-    """The first init container failed; the kubelet starts it again, the first time at once."""
+    """The last init container failed; the kubelet starts it again, the first time at once."""
     state = _only("terminated", ended)
     if back_off_seconds:
-        metadata, name = pod["metadata"], pod["spec"]["initContainers"][0]["name"]
+        metadata, name = pod["metadata"], pod["spec"]["initContainers"][-1]["name"]
         message = (
             f"back-off {back_off_seconds}s restarting failed container={name} "
             f"pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
@@ -51,7 +51,7 @@ def init_failed(pod: Json, *, ended: Json, restarts: int, back_off_seconds: int)
 
 
 def _init(pod: Json, *, state: Json, ready: bool) -> dict[str, Any]:
-    return {"name": pod["spec"]["initContainers"][0]["name"], "ready": ready, "state": state}
+    return {"name": pod["spec"]["initContainers"][-1]["name"], "ready": ready, "state": state}
 
 
 def _only(kind: str, value: Json) -> dict[str, Any]:

@@ -31,27 +31,49 @@ _SCRATCH: Final = quantities.memory(1024 * _MIB)
 #: Kubernetes waits 10 s, 20 s, 40 s … between them, so that the last is some ten minutes after the first.
 _TRIES_AFTER_THE_FIRST: Final = 6
 _USER: Final = 2000
+_RESTRICTED: Final = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+_OPEN: Final = """\
+import os, sys
+folder = os.stat(sys.argv[1])
+if folder.st_uid == os.getuid():
+    os.chmod(sys.argv[1], folder.st_mode | 0o070)
+"""
 
 
-def init_container(
+def init_containers(
     deployment: GemmaDeployment, plan: Plan, *, settings: OperatorSettings, brought: Delivery, resources: Json
-) -> Json | None:
-    """Brings the weights before the engine starts; None where they lie there already.
+) -> tuple[Json, ...]:
+    """What brings the weights before the engine starts, the last of them; none where they lie there already.
 
-    It asks for what the engine asks for but the GPUs, so the pod takes no more of a quota than the engine does.
+    They ask for what the engine asks for but the GPUs, so the pod takes no more of a quota than the engine does.
     """
     if not brought.by_the_pod:
-        return None
+        return ()
     mounts = [{"name": "cache", "mountPath": CACHE_PATH}, brought.mount(read_only=False)]
-    container = _container(
-        deployment, plan, settings=settings, brought=brought, task=Task.FETCH, mounts=mounts
-    )
-    # the kubelet makes a folder of the node as root's: without a capability root itself may write there, nobody else
-    root = {"runAsUser": 0, "runAsNonRoot": False} if brought.way is Way.NODE else {}
-    return {
-        **container,
+    brings = {
+        **_container(deployment, plan, settings=settings, brought=brought, task=Task.FETCH, mounts=mounts),
         "resources": resources,
-        "securityContext": {**container["securityContext"], **root},
+    }
+    opens = _opens_the_folder(image=brings["image"], brought=brought, resources=resources)
+    return (opens, brings) if brought.way is Way.NODE else (brings,)
+
+
+def _opens_the_folder(*, image: str, brought: Delivery, resources: Json) -> Json:
+    """Lets group 0, which the others run with, write to the node's folder. The one thing that root does in a pod.
+
+    The kubelet makes that folder as root's, 0755, and gives it no fsGroup (makeDir, and Managed false, in
+    pkg/volume/hostpath/host_path.go of Kubernetes 1.37.2). Its owner needs no capability to change that. What speaks
+    to a hub, with a token, is not root. A folder that somebody made otherwise is left as it is.
+    """
+    return {
+        "name": "folder",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", _OPEN, brought.root],
+        "resources": resources,
+        "securityContext": {**_RESTRICTED, "runAsUser": 0, "runAsNonRoot": False},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [brought.mount(read_only=False)],
     }
 
 
@@ -184,7 +206,7 @@ def _container(
         "imagePullPolicy": "IfNotPresent",
         "command": weights.command(deployment.spec, plan, brought, task),
         "env": [*variables, *(weights.token_variable(deployment) if task is not Task.LOOK else ())],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": dict(_RESTRICTED),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [mount for mount in mounts if mount],
     }

@@ -9,7 +9,7 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.ownership import digest
 from gemma_operator.backends.kubernetes.render_access import EVERYBODY, Access
 from gemma_operator.backends.kubernetes.render_container import engine_container, farewell_of, resources_of
-from gemma_operator.backends.kubernetes.render_fetch import init_container
+from gemma_operator.backends.kubernetes.render_fetch import init_containers
 from gemma_operator.backends.kubernetes.render_parts import Json, filled, labels_of, name_of, selector_of
 from gemma_operator.backends.kubernetes.render_volumes import storage
 from gemma_operator.engines.base import Engine
@@ -45,7 +45,7 @@ def pod_template(
     )
     # the same requests without the devices: limits without a memory of the user's own are the devices alone
     asked = resources_of(deployment, plan, devices=False)
-    fetcher = init_container(deployment, plan, settings=settings, brought=stored.brought, resources=asked)
+    fetchers = init_containers(deployment, plan, settings=settings, brought=stored.brought, resources=asked)
     pod = deployment.spec.pod
     spec = filled(
         {
@@ -79,7 +79,7 @@ def pod_template(
             "runtimeClassName": pod.runtime_class_name,
             "schedulerName": pod.scheduler_name,
             "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
-            "initContainers": [fetcher] if fetcher else [],
+            "initContainers": list(fetchers),
             "containers": [container],
             "volumes": [*stored.volumes, *access.volumes],
         }

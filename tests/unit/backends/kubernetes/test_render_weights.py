@@ -1,7 +1,11 @@
 """How weights reach the engine: in the pod, on a claim, on the node, from a claim of the user's own."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from kubernetes import client as models
@@ -45,7 +49,7 @@ def pod(*, plan=None, settings=None, **spec):
 
 
 def fetcher(**spec):
-    (container,) = pod(**spec)["initContainers"]
+    *_, container = pod(**spec)["initContainers"]
     return container
 
 
@@ -253,12 +257,37 @@ def test_a_folder_of_the_node_is_written_by_the_init_container_alone():
     assert job(**NODE) is None
 
 
-def test_the_nodes_folder_is_roots_so_root_writes_it_without_a_capability():
-    context = fetcher(**NODE)["securityContext"]
-    assert (context["runAsUser"], context["runAsNonRoot"]) == (0, False)
-    assert context["capabilities"] == {"drop": ["ALL"]}
-    assert context["allowPrivilegeEscalation"] is False
-    assert "runAsUser" not in engine_of(pod(**NODE))["securityContext"]
+def test_root_opens_the_nodes_folder_and_does_nothing_else():
+    opens, brings = pod(**NODE, **TOKEN)["initContainers"]
+    assert (opens["securityContext"]["runAsUser"], opens["securityContext"]["runAsNonRoot"]) == (0, False)
+    assert opens["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert opens["securityContext"]["allowPrivilegeEscalation"] is False
+    assert "env" not in opens, "no token"
+    assert opens["volumeMounts"] == [{"name": "weights", "mountPath": "/mnt/weights"}]
+    for other in (brings, engine_of(pod(**NODE))):
+        assert not {"runAsUser", "runAsNonRoot"} & set(other["securityContext"])
+    assert [each["name"] for each in pod()["initContainers"]] == ["weights"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o755, 0o775), (0o775, 0o775), (0o700, 0o770)])
+def test_the_folder_is_opened_to_the_group_and_to_nobody_else(tmp_path, before, after):
+    opens, _ = pod(**NODE)["initContainers"]
+    *command, _root = opens["command"]
+    tmp_path.chmod(before)
+    subprocess.run([sys.executable, *command[1:], tmp_path], check=True)
+    assert tmp_path.stat().st_mode & 0o777 == after
+
+
+def test_a_folder_that_somebody_else_made_is_left_as_it_is(tmp_path):
+    opens, _ = pod(**NODE)["initContainers"]
+    *command, _root = opens["command"]
+    foreign = Path("/")
+    if os.getuid() == 0:
+        foreign = tmp_path
+        os.chown(foreign, 1, 1)
+    before = foreign.stat().st_mode
+    subprocess.run([sys.executable, *command[1:], foreign], check=True)
+    assert foreign.stat().st_mode == before
 
 
 # the user's own

@@ -85,6 +85,18 @@ def test_what_an_admission_refuses_is_no_quota(words):
     assert "raise the limit" not in message
 
 
+@pytest.mark.parametrize(
+    "words", ['hostPath volumes (volume "weights")', 'restricted volume type "hostPath"']
+)
+def test_a_folder_of_the_node_is_refused_with_the_field_that_asks_for_it(words):
+    """check_hostPathVolumes.go (baseline) and check_restrictedVolumes.go of k8s.io/pod-security-admission 0.37.2."""
+    refusal = f'pods "chat-abc-x1" is forbidden: violates PodSecurity "baseline:latest": {words}'
+    _, reason, message = said(with_failure(a_running_snapshot(replicas=(), served=()), refusal))
+    assert reason == "AdmissionDenied"
+    assert "weights.cache type Node needs a namespace of the Pod Security level privileged" in message
+    assert words in message
+
+
 def test_one_of_two_stays_ready_and_says_what_is_missing():  # FR-18
     ready = {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]}
     both = a_running_snapshot(spec={"replicas": 2}, status=ready)

@@ -24,6 +24,13 @@ _POLICY: Final = re.compile(
 )
 #: Not what was asked for is refused, but nobody could be asked: it is tried again.
 _NOBODY_ANSWERED: Final = re.compile(r"failed calling webhook|error looking up service account|timeout")
+#: Of the baseline level and of restricted: policy/check_hostPathVolumes.go, check_restrictedVolumes.go of
+#: k8s.io/pod-security-admission 0.37.2. Only a folder of the node makes a pod of ours have one.
+_FOLDER_OF_THE_NODE: Final = re.compile(r"violates PodSecurity.*hostPath", re.DOTALL)
+_NO_FOLDER: Final = (
+    "weights.cache type Node needs a namespace of the Pod Security level privileged: "
+    "use None or PersistentVolumeClaim"
+)
 
 
 def admission_reason(words: str) -> Reason | None:
@@ -42,5 +49,6 @@ def not_made(deployment: Mapping[str, Any]) -> Trouble | None:
             words = parts[2] or parts[0]
             reason = admission_reason(words) or Reason.ADMISSION_DENIED
             final = reason.final and not _NOBODY_ANSWERED.search(words)
-            return told(reason, "a pod is not made", words, final=final)
+            remedy = _NO_FOLDER if _FOLDER_OF_THE_NODE.search(words) else ""
+            return told(reason, "a pod is not made", words, remedy=remedy, final=final)
     return None
