@@ -14,7 +14,6 @@ from gemma_operator.api.owned import (
 )
 from gemma_operator.api.types import ImageReference
 
-DEFAULT_ENGINE_VERSION = "0.32"
 MAX_CONTEXT_LENGTH = 262144
 MAX_EDGE_CONTEXT_LENGTH = 131072  # E4B and E2B: max_position_embeddings of their config.json
 
@@ -129,11 +128,6 @@ class EngineSpec(ApiModel):
         default=(),
         description="Further environment of the engine. Variables that the operator sets are refused.",
     )
-
-    @property
-    def effective_version(self) -> str:
-        """The version asked for, or the one that this API version stands for."""
-        return self.version or DEFAULT_ENGINE_VERSION
 
 
 class ServingSpec(ApiModel):

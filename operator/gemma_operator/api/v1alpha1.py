@@ -65,7 +65,6 @@ from gemma_operator.api.scaling import (
     WakeSource,
 )
 from gemma_operator.api.serving import (
-    DEFAULT_ENGINE_VERSION,
     MAX_CONTEXT_LENGTH,
     MAX_EDGE_CONTEXT_LENGTH,
     EngineName,
@@ -106,7 +105,6 @@ from gemma_operator.api.vertex import (
 
 __all__ = [
     "AUDIO_VARIANTS",
-    "DEFAULT_ENGINE_VERSION",
     "EDGE_VARIANTS",
     "GROUP",
     "MAX_CONTEXT_LENGTH",

@@ -11,10 +11,12 @@ from gemma_operator.api.parse import not_implemented_fields, parse_deployment
 from gemma_operator.cli import documents
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.errors import InvalidSpec, UsageError
-from gemma_operator.planner.request import AUTO_ENGINE, from_spec
+from gemma_operator.planner.request import from_spec
 from gemma_operator.planner.values import Request
+from gemma_operator.settings import OperatorSettings
 
 KIND: Final = "GemmaDeployment"
+_DEFAULTS: Final = OperatorSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Asked:
         return self.namespace, self.deployment.metadata.name
 
 
-def from_file(path: str) -> Asked:
-    """The one GemmaDeployment of a file."""
+def from_file(path: str, settings: OperatorSettings = _DEFAULTS, *, namespace: str | None = None) -> Asked:
+    """The one GemmaDeployment of a file, with the operator's settings; `namespace` is of one that names none."""
     found = [obj for obj in documents.objects(path) if obj.get("kind") == KIND]
     if len(found) != 1:
         names = ", ".join(str((obj.get("metadata") or {}).get("name", "?")) for obj in found)
@@ -42,23 +44,34 @@ def from_file(path: str) -> Asked:
             f"{path} holds {len(found)} GemmaDeployments{f' ({names})' if names else ''}: give one"
         )
     try:
-        return from_object(found[0])
+        return from_object(found[0], settings, namespace=namespace)
     except InvalidSpec as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def from_object(obj: Mapping[str, Any]) -> Asked:
+def from_object(
+    obj: Mapping[str, Any], settings: OperatorSettings = _DEFAULTS, *, namespace: str | None = None
+) -> Asked:
     """The question in a GemmaDeployment; InvalidSpec names the field that is wrong or not there yet."""
     deployment = parse_deployment(obj)
     missing = not_implemented_fields(deployment.spec)
     if missing:
         raise InvalidSpec(f"spec.{missing[0]}", "this version has no part that does it yet")
     engine = deployment.spec.serving.engine
-    name = AUTO_ENGINE if engine.name == "Auto" else engine.name.value
+    name = settings.default_engine if engine.name == "Auto" else engine.name.value
     variables = [(variable.name, variable.value) for variable in engine.env]
     extra = engine_named(name).extra_arguments(
-        engine.extra_args, version=engine.effective_version, environment=variables
+        engine.extra_args, version=engine.version or settings.default_engine_version, environment=variables
     )
-    namespace = str((obj.get("metadata") or {}).get("namespace") or "default")
-    request = from_spec(namespace, deployment.spec, engine_overrides=extra.overrides)
-    return Asked(deployment, namespace, request, extra.unknown)
+    written = str((obj.get("metadata") or {}).get("namespace") or "")
+    if written and namespace and written != namespace:
+        raise UsageError(f"--namespace {namespace}: the GemmaDeployment says metadata.namespace {written}")
+    asks_in = written or namespace or "default"
+    request = from_spec(
+        asks_in,
+        deployment.spec,
+        engine_overrides=extra.overrides,
+        default_engine=settings.default_engine,
+        default_version=settings.default_engine_version,
+    )
+    return Asked(deployment, asks_in, request, extra.unknown)

@@ -21,6 +21,7 @@ from gemma_operator.catalog.records import Catalog
 from gemma_operator.cli import documents
 from gemma_operator.errors import InvalidCatalog, InvalidSpec, UsageError
 from gemma_operator.hardware import computeclasses, nodepools
+from gemma_operator.hardware.access import with_access
 from gemma_operator.hardware.computeclasses import ComputeClassRecord
 from gemma_operator.hardware.declared import DeclaredPool, declared_pool
 from gemma_operator.hardware.dra import SliceRecord, slice_record
@@ -32,6 +33,9 @@ from gemma_operator.hardware.pools import pools
 from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool
 from gemma_operator.planner.annotation import from_annotation
 from gemma_operator.planner.placement import PlacedClaim
+from gemma_operator.settings import OperatorSettings, PoolAccess
+
+_DEFAULTS: Final = OperatorSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,22 @@ class Fleet:
     nodepools: tuple[NodePoolRecord, ...] = ()
     computeclasses: tuple[ComputeClassRecord, ...] = ()
     rules: NamespaceRules = NO_RULES
+    #: Of the operator's settings: which namespaces may use which pools.
+    access: tuple[PoolAccess, ...] = ()
 
     def pools(self, catalog: Catalog) -> tuple[Pool, ...]:
         """What can be planned for."""
-        return pools(
+        found = pools(
             self.nodes,
             self.declared,
             catalog,
             slices=self.slices,
             prospects=[
                 *(each for pool in self.nodepools for each in nodepools.prospects(pool, catalog)),
-                *(each for found in self.computeclasses for each in computeclasses.prospects(found, catalog)),
+                *(each for named in self.computeclasses for each in computeclasses.prospects(named, catalog)),
             ],
         )
+        return with_access(found, self.access)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,13 +111,12 @@ def from_arguments(args: argparse.Namespace) -> Fleet:
     return of_objects([obj for path in args.nodes for obj in documents.objects(path)])
 
 
-def catalog(args: argparse.Namespace) -> Catalog:
-    """The packaged catalog with the user's files over it."""
+def catalog(args: argparse.Namespace, settings: OperatorSettings = _DEFAULTS) -> Catalog:
+    """The packaged catalog with the user's files over it; flags go before the operator's settings."""
+    folders = args.catalog or ([Path(settings.catalog_dir)] if settings.catalog_dir else [])
+    prices = getattr(args, "prices", None) or (Path(settings.price_file) if settings.price_file else None)
     try:
-        prices = getattr(args, "prices", None)
-        return (
-            loader.load(*args.catalog or (), prices=prices) if args.catalog or prices else loader.packaged()
-        )
+        return loader.load(*folders, prices=prices) if folders or prices else loader.packaged()
     except InvalidCatalog as error:
         raise UsageError(str(error)) from error
 

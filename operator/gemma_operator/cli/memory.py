@@ -191,13 +191,20 @@ def _given(args: argparse.Namespace) -> dict[str, str]:
         if value is not None:
             given[name] = str(value)
     if args.utilization is not None:
-        percent = args.utilization * 100
-        if not 1 <= percent <= 100 or abs(percent - round(percent)) > 1e-6:
-            raise UsageError(f"--utilization: {args.utilization:g} is not one of 0.01, 0.02 … 1.00")
-        given[needs.UTILIZATION] = f"{args.utilization:.2f}"
+        given[needs.UTILIZATION] = _utilization(args.utilization)
     if args.eager:
         given[needs.EAGER] = "true"
     return given
+
+
+def _utilization(given: float) -> str:
+    """A fraction as the engine takes it; what looks like a percentage is not guessed at, since 1 may be either."""
+    if 1 < given <= 100:
+        raise UsageError(f"--utilization: {given:g} is no fraction of the card: write {given / 100:g}")
+    points = given * 10_000
+    if not 1 <= points <= 10_000 or abs(points - round(points)) > 1e-6:
+        raise UsageError(f"--utilization: {given:g} is not from 0.0001 to 1 with at most four decimals")
+    return f"{given:g}"
 
 
 def _checkpoint(args: argparse.Namespace, catalog: Catalog) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -241,13 +248,18 @@ def _document(found: Sum, fit: Fit | None, reason: str, notes: tuple[str, ...]) 
         "maxSequences": found.sequences,
         "maxBatchedTokens": row.batched_tokens,
         "kvCachePrecision": row.kv_precision.value,
-        "gpuMemoryUtilization": found.utilization_percent,
+        "gpuMemoryUtilization": _percent(found.utilization_basis_points),
         "kvCacheTokens": fit.kv_tokens if fit else 0,
         "checkpoint": candidate.checkpoint.repo if candidate.checkpoint else None,
         "acceleratorsPerReplica": candidate.tensor_parallel,
         "unverified": [*notes, *(fit.unverified if fit else ())],
     }
     return document | ({"reason": reason} if reason else {})
+
+
+def _percent(basis_points: int) -> int | float:
+    """As a plan has it, where it is whole."""
+    return basis_points // 100 if basis_points % 100 == 0 else basis_points / 100
 
 
 def _table(document: dict[str, Any]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.cli import asked, fleets, plan_text, sum_text, what_if
+from gemma_operator.cli import asked, fleets, plan_text, settings_file, sum_text, what_if
 from gemma_operator.cli.asked import Asked
 from gemma_operator.cli.fleets import Fleet
 from gemma_operator.cli.plan_text import Answer
@@ -26,6 +28,7 @@ from gemma_operator.planner.plan import from_choice, to_status
 from gemma_operator.planner.request import inputs_hash
 from gemma_operator.planner.sums import Sum
 from gemma_operator.planner.values import Feasible
+from gemma_operator.settings import OperatorSettings
 
 NAME = "plan"
 HELP = "show what a GemmaDeployment would be served with, and where"
@@ -37,6 +40,7 @@ examples:
   gemma-operator plan -f chat.yaml --nodes pools.yaml -o json | jq .plan.variant
   gemma-operator plan -f chat.yaml --nodes nodes.yaml --all
   gemma-operator plan -f chat.yaml --nodes nodes.yaml --explain 31B/bf16/gke-nodepool/h100/1
+  gemma-operator plan -f chat.yaml --nodes nodes.yaml --settings settings.yaml   as that operator would
   gemma-operator plan -f chat.yaml --what-if gpu=nvidia-l4:4,nodes=2 --prices prices.yaml
 
 Pods in --nodes take their GPUs from the room, and placed Deployments what their pods have still to get; without
@@ -51,8 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--filename", required=True, metavar="FILE", help="a GemmaDeployment (- is standard input)"
     )
+    parser.add_argument(
+        "-n", "--namespace", metavar="NAME", help="of a GemmaDeployment that names none (default: default)"
+    )
     fleets.add_arguments(parser)
     fleets.add_prices(parser)
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="the operator's settings, as `run` takes them: poolAccess, the default engine, catalogDir, priceFile",
+    )
     parser.add_argument(
         "--what-if",
         action="append",
@@ -69,9 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 where there is a plan, else 1."""
-    catalog = fleets.catalog(args)
-    question = asked.from_file(args.filename)
+    settings = settings_file.read(args.settings) if args.settings else OperatorSettings()
+    catalog = fleets.catalog(args, settings)
+    question = asked.from_file(args.filename, settings, namespace=args.namespace)
     fleet = what_if.with_nodes(_fleet(args), args.what_if, catalog)
+    fleet = replace(fleet, access=settings.pool_access)
     answer = plan(question, fleet, catalog, planned_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     shown = _explained(args.explain, answer, question, catalog) if args.explain else None
     for line in fleets.notes(fleet):

@@ -6,12 +6,11 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from gemma_operator.errors import InvalidSettings, UsageError
-from gemma_operator.settings import OperatorSettings, from_mapping
+from gemma_operator.cli import settings_file
+from gemma_operator.errors import UsageError
+from gemma_operator.settings import OperatorSettings
 
 NAME = "run"
 HELP = "run the operator until SIGTERM or Ctrl-C"
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> OperatorSettings:
-    settings = _from_file(args.settings) if args.settings else OperatorSettings()
+    settings = settings_file.read(args.settings) if args.settings else OperatorSettings()
     flags = {
         "catalog_dir": args.catalog,
         "namespace": args.namespace,
@@ -83,13 +82,6 @@ def _settings(args: argparse.Namespace) -> OperatorSettings:
     return settings
 
 
-def _from_file(path: Path) -> OperatorSettings:
-    try:
-        return from_mapping(_read(path))
-    except InvalidSettings as error:
-        raise UsageError(f"the settings {path}: {error}") from error
-
-
 def _check(settings: OperatorSettings) -> None:
     if not 0 <= settings.metrics_port <= 65535:
         raise UsageError(f"--metrics-port must be 0 to 65535, not {settings.metrics_port}")
@@ -97,19 +89,3 @@ def _check(settings: OperatorSettings) -> None:
         raise UsageError(f"--probe-period must be more than 0 seconds, not {settings.probe_period_seconds}")
     if settings.catalog_dir and not Path(settings.catalog_dir).is_dir():
         raise UsageError(f"--catalog: {settings.catalog_dir} is not a folder")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    import yaml  # noqa: PLC0415 - 40 ms that the other commands need not wait for
-
-    try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the settings {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"the settings {path} are not yaml: {error}") from error
-    if raw is None:
-        return {}
-    if not isinstance(raw, Mapping):
-        raise UsageError(f"the settings {path} must be a mapping of names to values")
-    return raw

@@ -132,7 +132,7 @@ class Fitting:
             return _Refused(Code.UNKNOWN_MEMORY, {"accelerator": shape.accelerator})
         least = min(tried[-1][1] for tried in card.overheads.values())
         if card.room_bytes <= least:
-            return _Refused(Code.WEIGHTS_TOO_LARGE, _sizes(card, least))
+            return _Refused(Code.WEIGHTS_TOO_LARGE, card.sizes_mib(least))
         step = self._step(candidate, shape, card)
         if step is None:
             return self._too_small(candidate, shape, card)
@@ -179,7 +179,7 @@ class Fitting:
         if device is None:
             return None
         if given := dict(self._request.engine_overrides).get(UTILIZATION):
-            device = replace(device, utilization_percent=round(float(given) * 100))
+            device = replace(device, utilization_basis_points=round(float(given) * 10_000))
         tier = versions.batch_tier(
             self._engine, version=version, accelerator=shape.accelerator, visible_mib=device.visible_mib
         )
@@ -254,7 +254,7 @@ class Fitting:
         return _Refused(
             Code.KV_CACHE_TOO_SMALL,
             {
-                **_sizes(card, overhead_bytes),
+                **card.sizes_mib(overhead_bytes),
                 "needed_mib": -(-least.kv_bytes // MIB),
                 "available_mib": (card.room_bytes - overhead_bytes) // MIB,
                 "context_length": least.context_length,
@@ -278,14 +278,6 @@ class Fitting:
             said.append("what CUDA graphs take with adapters")
         said.extend(f"--{name}" for name, _ in request.engine_overrides if name not in ACCOUNTED)
         return tuple(said)
-
-
-def _sizes(card: Card, overhead_bytes: int) -> dict[str, int | str]:
-    return {
-        "weights_mib": card.weights_bytes // MIB,
-        "usable_mib": card.device.usable_bytes // MIB,
-        "overhead_mib": overhead_bytes // MIB,
-    }
 
 
 def _given_up(step: _Step, *, sequences: int) -> tuple[GivenUp, ...]:

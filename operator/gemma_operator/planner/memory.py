@@ -25,12 +25,18 @@ class Device:
     """One device as the engine meets it."""
 
     visible_mib: int
-    utilization_percent: int
+    #: Hundredths of a percent: a plan takes whole percents, the calculator what people give their engines.
+    utilization_basis_points: int
 
     @property
     def usable_bytes(self) -> int:
         """What the engine takes: utilization times what torch sees."""
-        return self.visible_mib * MIB * self.utilization_percent // 100
+        return self.visible_mib * MIB * self.utilization_basis_points // 10_000
+
+    @property
+    def utilization_percent(self) -> int:
+        """As plans write it."""
+        return round(self.utilization_basis_points / 100)
 
 
 def device(
@@ -45,7 +51,7 @@ def device(
     if reported is None:
         return None
     visible = _visible_mib(shape, accelerator, reported, engine.overhead.invisible_mib)
-    return Device(visible_mib=visible, utilization_percent=percent // max(1, clients))
+    return Device(visible_mib=visible, utilization_basis_points=percent // max(1, clients) * 100)
 
 
 def _reported_mib(shape: PoolShape, accelerator: Accelerator | None, clients: int) -> int | None:

@@ -17,6 +17,7 @@ from gemma_operator.planner.compatibility import Compatibility
 from gemma_operator.planner.values import Candidate, Fit, KvPrecision, Request
 from gemma_operator.planner.vllm import kv_cache, overhead, versions
 
+MIB: Final = 1024**2
 #: The user's own flags that are reckoned with; every other one that changes memory marks the plan unverified.
 EAGER: Final = "enforce-eager"
 NO_HYBRID: Final = "disable-hybrid-kv-cache-manager"
@@ -79,6 +80,14 @@ class Card:
     def least_overhead_bytes(self, row: Row) -> int:
         """With the fewest sequences that are tried."""
         return self.overheads[row.batched_tokens][-1][1]
+
+    def sizes_mib(self, overhead_bytes: int) -> dict[str, int | str]:
+        """What a refusal tells of it."""
+        return {
+            "weights_mib": self.weights_bytes // MIB,
+            "usable_mib": self.device.usable_bytes // MIB,
+            "overhead_mib": overhead_bytes // MIB,
+        }
 
 
 class Needs:

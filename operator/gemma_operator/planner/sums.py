@@ -43,7 +43,7 @@ class Sum:
     row: Row
     sequences: int
     concurrency: int
-    utilization_percent: int
+    utilization_basis_points: int
     usable_bytes: int
     weights_bytes: int
     overhead_bytes: int
@@ -108,7 +108,7 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
         row=row,
         sequences=sequences,
         concurrency=request.concurrency,
-        utilization_percent=card.device.utilization_percent,
+        utilization_basis_points=card.device.utilization_basis_points,
         usable_bytes=card.device.usable_bytes,
         weights_bytes=weights_bytes,
         overhead_bytes=overhead_bytes,
@@ -150,7 +150,7 @@ def _device_lines(candidate: Candidate, card: Card) -> Iterator[Line]:
             "card", "as the driver reports it", shape.device_memory_mib * MIB, _mib(shape.device_memory_mib)
         )
     yield Line("card", "seen by the engine", device.visible_mib * MIB, _mib(device.visible_mib))
-    how = f"--gpu-memory-utilization {device.utilization_percent / 100:.2f}"
+    how = f"--gpu-memory-utilization {_fraction(device.utilization_basis_points)}"
     yield Line("card", "usable", device.usable_bytes, how)
 
 
@@ -257,6 +257,11 @@ def _verdict_lines(found: Sum) -> Iterator[Line]:
         NO: "less than nothing: no",
     }
     yield Line("verdict", "to spare", spare, words[found.fits])
+
+
+def _fraction(basis_points: int) -> str:
+    whole_percent = basis_points % 100 == 0
+    return f"{basis_points / 10_000:.2f}" if whole_percent else f"{basis_points / 10_000:g}"
 
 
 def _mib(mib: int) -> str:

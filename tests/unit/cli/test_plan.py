@@ -278,3 +278,83 @@ def test_a_published_node_is_planned_for(plan):
     objects = list(yaml.safe_load_all((PUBLISHED / "k3s-l4-gce.yaml").read_text()))
     code, document, _ = plan({}, *objects)
     assert (code, document["plan"]["accelerator"]) == (0, "nvidia-l4")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    def written(**said):
+        path = tmp_path / "settings.yaml"
+        path.write_text(yaml.safe_dump(said))
+        return "--settings", str(path)
+
+    return written
+
+
+KEPT = [{"pools": ["gke-nodepool/h100"], "namespaces": ["research"]}]
+
+
+def test_a_pool_that_the_operator_keeps_for_others_is_refused_as_the_status_says_it(plan, settings):
+    kept = settings(poolAccess=KEPT)
+    code, document, _ = plan({}, a_node("h"), an_l4(), extra=kept)
+    assert (code, document["plan"]["pool"]["name"]) == (0, "l4")
+    refused = [each for each in document["alternatives"] if "h100" in each.get("pool", "")]
+    assert [each["code"] for each in refused] == ["PoolNotAllowed"]
+    assert "poolAccess keeps it for other namespaces than team" in refused[0]["message"]
+    assert plan({}, a_node("h"), an_l4())[1]["plan"]["pool"]["name"] == "h100"
+
+
+def test_with_no_pool_left_the_answer_is_no_and_says_whose_pools_they_are_not(plan, settings):
+    code, printed, _ = plan({}, a_node("h"), output="table", extra=settings(poolAccess=KEPT))
+    assert code == 1
+    assert "PoolNotAllowed" in printed
+    assert "other namespaces than team" in printed
+
+
+@pytest.mark.parametrize(("namespace", "taken"), [("research", "h100"), ("sales", "l4"), (None, "l4")])
+def test_a_file_that_names_no_namespace_is_planned_in_the_one_that_is_given(
+    tmp_path, capsys, settings, namespace, taken
+):
+    asked_for = {"kind": "GemmaDeployment", "metadata": {"name": "chat"}, "spec": {}}
+    (tmp_path / "cr.yaml").write_text(yaml.safe_dump(asked_for))
+    (tmp_path / "nodes.yaml").write_text(yaml.safe_dump_all([a_node("h"), an_l4()]))
+    words = ["plan", "-f", str(tmp_path / "cr.yaml"), "--nodes", str(tmp_path / "nodes.yaml"), "-o", "json"]
+    more = ["-n", namespace] if namespace else []
+    assert main([*words, *more, *settings(poolAccess=KEPT)]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["pool"]["name"] == taken
+
+
+def test_a_namespace_that_the_file_contradicts_is_bad_input(plan):
+    code, _, error = plan({}, a_node("h"), extra=("--namespace", "sales"))
+    assert code == 2
+    assert "--namespace sales: the GemmaDeployment says metadata.namespace team" in error
+    assert plan({}, a_node("h"), extra=("--namespace", "team"))[0] == 0
+
+
+def test_the_operators_engine_and_prices_are_taken_and_flags_go_before_them(plan, settings, tmp_path):
+    card, prices = "nvidia-h100-80gb", {}
+    for amount in ("5", "7"):
+        prices[amount] = tmp_path / f"prices-{amount}.yaml"
+        text = {"date": "2026-02-09", "source": "a test", "currency": "USD", "accelerators": {card: amount}}
+        prices[amount].write_text(yaml.safe_dump(text))
+    said = settings(defaultEngineVersion="0.28.0", priceFile=str(prices["5"]))
+    _, document, _ = plan({}, a_node("h", gpus=1), extra=said)
+    assert document["plan"]["engine"]["version"] == "0.28.0"
+    assert document["plan"]["hourlyCost"]["amount"] == "5"
+    _, document, _ = plan({}, a_node("h", gpus=1), extra=(*said, "--prices", str(prices["7"])))
+    assert document["plan"]["hourlyCost"]["amount"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"poolAcces": []}, "unknown setting 'poolAcces'"),
+        ({"catalogDir": "/nowhere"}, "/nowhere"),
+        ({"priceFile": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({"defaultEngine": "NONE"}, "defaultEngine: no engine is NONE; known: VLLM"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_bad_input(plan, settings, said, words):
+    code, _, error = plan({}, a_node("h"), extra=settings(**said))
+    assert code == 2
+    assert words in error
+    assert error.count("\n") == 1
