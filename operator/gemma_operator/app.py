@@ -69,7 +69,6 @@ class Operator:
             *([Path(settings.catalog_dir)] if settings.catalog_dir else []),
             prices=Path(settings.price_file) if settings.price_file else None,
         )
-        self._engine = engine_named(settings.default_engine)
         self._schema_gaps: tuple[str, ...] = ()
 
         # talking
@@ -103,7 +102,7 @@ class Operator:
         )
 
         # deciding
-        self._inputs = InputsOf(settings)
+        self._inputs = InputsOf(settings, carried=self.caches.carried)
         self._fleet = Fleet(
             catalog=self._catalog,
             nodes=self.caches.nodes.values,
@@ -130,7 +129,7 @@ class Operator:
                 act=self._act,
                 prober=self._prober,
                 metrics=self.metrics,
-                engine=self._engine,
+                default_engine=engine_named(settings.default_engine),
                 now=lambda: datetime.now(UTC),
             )
         )

@@ -60,6 +60,7 @@ APPLIED_HASH: Final = f"{PREFIX}applied-hash"
 MODEL_NAME: Final = (
     f"{PREFIX}model-name"  # on pods: what this one is asked for, whatever the spec says by now
 )
+ENGINE: Final = f"{PREFIX}engine"  # on pods: in whose dialect this one is asked
 WEIGHTS_KEY: Final = (
     f"{PREFIX}weights-key"  # what the Job brings or checks, and what the pods were let go for
 )

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gemma_operator.api import names
 from gemma_operator.apiserver.cache import Cache
 from gemma_operator.apiserver.optional import OptionalCache
+from gemma_operator.apiserver.resources import DEPLOYMENTS
 from gemma_operator.backends.kubernetes.claims import ClaimRecord
 from gemma_operator.backends.kubernetes.records import (
     cut_replica,
@@ -90,6 +92,13 @@ class Caches:
     def pod_records(self) -> Iterator[PodRecord]:
         """Every pod that holds something of a node."""
         return (pod.record for pod in self.pods.values() if pod.record is not None)
+
+    def carried(self, obj: Mapping[str, Any]) -> Mapping[str, str]:
+        """The annotations of a GemmaDeployment's Deployment, its plan among them; none where there is none."""
+        metadata = obj["metadata"]
+        name = names.child_name(metadata["name"])
+        child = self.children[DEPLOYMENTS.kind].get(metadata["namespace"], name)
+        return child.annotations if child is not None else {}
 
     @property
     def synced(self) -> bool:

@@ -20,6 +20,7 @@ from gemma_operator.controller.placement import PlacementDesk
 from gemma_operator.controller.policies import decide
 from gemma_operator.controller.seen import targets, view_of
 from gemma_operator.engines.base import Engine
+from gemma_operator.engines.registry import engine_named
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.probing.prober import Prober
 
@@ -44,7 +45,8 @@ class Parts:
     act: Act
     prober: Prober[Key]
     metrics: Metrics
-    engine: Engine
+    #: For what has no plan; what has one is made and read by the engine that its plan names.
+    default_engine: Engine
     now: Callable[[], datetime]
 
 
@@ -68,10 +70,11 @@ class Reconciler:
         if missing := parts.act.unknown_children(snapshot):
             foreign = await parts.act.look_for(missing, snapshot)
             snapshot = observe(obj, parts.sources, foreign=foreign)
-        decision = decide(snapshot, now=parts.now(), engine=parts.engine)
+        engine = engine_of(snapshot, parts.default_engine)
+        decision = decide(snapshot, now=parts.now(), engine=engine)
         if decision.ask is Ask.ROOM:
             snapshot = replace(snapshot, spare=parts.placement.surges.room(snapshot))
-            decision = decide(snapshot, now=parts.now(), engine=parts.engine)
+            decision = decide(snapshot, now=parts.now(), engine=engine)
         if decision.ask is Ask.PLACE:
             request = parts.sources.inputs(obj).request
             assert request is not None, "a spec that cannot be read asks for nothing"
@@ -79,12 +82,12 @@ class Reconciler:
             return decision.look_again_after_seconds
         with parts.placement.surges.beginning(key, decision.apply):
             await parts.act.act(decision, snapshot, now=parts.now())
-        self._say(snapshot, decision)
+        self._say(snapshot, decision, engine)
         return decision.look_again_after_seconds
 
-    def _say(self, snapshot: Snapshot, decision: Decision) -> None:
-        self._parts.prober.set_targets(snapshot.key, targets(snapshot, self._parts.engine))
-        self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision, self._parts.engine))
+    def _say(self, snapshot: Snapshot, decision: Decision, engine: Engine) -> None:
+        self._parts.prober.set_targets(snapshot.key, targets(snapshot, engine))
+        self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision, engine))
         self._parts.placement.looked_at(snapshot)
 
     def _remember(self, key: Key, uid: str) -> None:
@@ -100,3 +103,9 @@ class Reconciler:
         self._parts.placement.forget(key)
         if uid := self._uids.pop(key, None):
             self._parts.sources.inputs.forget(uid)
+
+
+def engine_of(snapshot: Snapshot, default: Engine) -> Engine:
+    """The engine of the plan that is to be made, else of the one that runs: whatever the operator's default is now."""
+    plan = snapshot.current_plan or snapshot.plan
+    return default if plan is None else engine_named(plan.engine)

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from gemma_operator.backends.decision import Decision
 from gemma_operator.backends.kubernetes.health import health, states
-from gemma_operator.backends.kubernetes.snapshot import Snapshot
+from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
 from gemma_operator.engines.base import Engine
+from gemma_operator.engines.registry import ENGINES
 from gemma_operator.metrics.deployments import DeploymentView
 from gemma_operator.probing.prober import Target
 
 
 def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
-    """The pods that run and have an address, each asked for the model that it was told to serve.
+    """The pods that run and have an address, each asked for the model that it was told to serve, by its own engine.
 
     By its own word and not the spec's: in a rollout that renames the model the old replicas are still right,
-    and what runs is watched on while the spec cannot be read.
+    and what runs is watched on while the spec cannot be read. `engine` is that of pods which do not say.
     """
     return tuple(
-        Target(
-            pod_uid=replica.uid,
-            address=replica.ip,
-            port=engine.port,
-            engine=engine,
-            model_name=replica.model_name,
-            token_request=engine.token_request(model_name=replica.model_name),
-            pod_ready=replica.ready,
-            # whether it is guarded or not: during a rollout some are and some are not
-            headers=(("Authorization", f"Bearer {snapshot.probe_key}"),) if snapshot.probe_key else (),
-        )
+        _target(snapshot, replica, ENGINES.get(replica.engine, engine))
         for replica in snapshot.replicas
         if replica.ip and replica.phase == "Running" and not replica.terminating
+    )
+
+
+def _target(snapshot: Snapshot, replica: Replica, engine: Engine) -> Target:
+    return Target(
+        pod_uid=replica.uid,
+        address=replica.ip,
+        port=engine.port,
+        engine=engine,
+        model_name=replica.model_name,
+        token_request=engine.token_request(model_name=replica.model_name),
+        pod_ready=replica.ready,
+        # whether it is guarded or not: during a rollout some are and some are not
+        headers=(("Authorization", f"Bearer {snapshot.probe_key}"),) if snapshot.probe_key else (),
     )
 
 

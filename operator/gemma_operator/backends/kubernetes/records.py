@@ -98,6 +98,7 @@ def _replica(pod: Json, *, container: str) -> Replica:
         terminating="deletionTimestamp" in metadata,
         intent=metadata.get("annotations", {}).get(names.INTENT, ""),
         model_name=metadata.get("annotations", {}).get(names.MODEL_NAME, ""),
+        engine=metadata.get("annotations", {}).get(names.ENGINE, ""),
         started_at=_started_at(engine, status, metadata),
         unschedulable_message=scheduled.get("message", "") if _unschedulable(scheduled) else "",
         gated=scheduled.get("reason") == "SchedulingGated",

@@ -86,7 +86,8 @@ def pod_template(
     )
     # of our labels a user's pod may have another `part-of`: nothing selects by it
     labels = {**labels_of(deployment), **pod.labels}
-    annotations = {**pod.annotations, names.MODEL_NAME: deployment.model_name, **access.annotations}
+    told = {names.MODEL_NAME: deployment.model_name, names.ENGINE: plan.engine}
+    annotations = {**pod.annotations, **told, **access.annotations}
     intent = digest({"labels": labels, "annotations": annotations, "spec": spec})
     return {
         "metadata": {"labels": labels, "annotations": {**annotations, names.INTENT: intent}},

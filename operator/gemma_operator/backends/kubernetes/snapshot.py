@@ -99,6 +99,8 @@ class Replica:
     terminated_message: str
     exit_code: int | None
     restarts: int
+    #: The engine that it was told to run; empty on pods of a renderer before 4.
+    engine: str = ""
     times: PodTimes = field(default_factory=PodTimes)
     #: Name of the container that the fields above are of.
     container: str = "engine"
