@@ -37,7 +37,12 @@ _DOMAINS: Final[dict[str, tuple[str, ...]]] = {
     "google": ("google.com/tpu",),
     "aws": ("aws.amazon.com/neuron",),
 }
-_AKS_PRIORITY = "kubernetes.azure.com/scalesetpriority"
+#: The second is the auto-provisioner's own; it also writes `regular`, which AKS itself never does
+#: (Azure/karpenter-provider-azure pkg/apis/v1beta1/labels.go).
+_AKS_PRIORITIES = ("kubernetes.azure.com/scalesetpriority", "kubernetes.azure.com/priority")
+_AKS_PRIORITY = {"spot": True, "regular": False}
+#: docs.oracle.com, Using Preemptible Capacity to Provision Worker Nodes: on preemptible nodes alone.
+_OKE_PREEMPTIBLE = "oci.oraclecloud.com/oke-is-preemptible"
 
 
 def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
@@ -65,9 +70,12 @@ def membership(labels: Mapping[str, str]) -> Membership | None:
 
 
 def spot(labels: Mapping[str, str]) -> bool | None:
-    """AKS marks spot and writes nothing on regular nodes, so absence tells nothing."""
-    if labels.get(_AKS_PRIORITY) == "spot":
+    """AKS and OKE mark what may be taken away and write nothing on other nodes, so absence tells nothing."""
+    if labels.get(_OKE_PREEMPTIBLE) == "true":
         return True
+    for label in _AKS_PRIORITIES:
+        if (found := _AKS_PRIORITY.get(labels.get(label, ""))) is not None:
+            return found
     return _EKS_CAPACITY.get(labels.get(EKS_CAPACITY, ""))
 
 

@@ -7,7 +7,8 @@ whether a DeviceClass maps its devices onto that name (`extendedResourceName`) i
 
 Sources: k8s.io/api resource/v1 and v1beta1 types.go (v1beta1 nests a device under `basic`);
 kubernetes-sigs/dra-driver-nvidia-gpu cmd/gpu-kubelet-plugin/deviceinfo.go (attributes, and MIG devices that name the
-card they are cut from: where they are published the card is too, and must not be counted twice).
+card they are cut from: where they are published the card is too, and must not be counted twice) and partitions.go
+(KEP-4815: a card that may be cut at will is offered whole, and beside it each slice that it could be cut into).
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class DraDevice:
     memory_mib: int | None
     compute_capability: tuple[int, int] | None
     driver_major: int | None
+    #: A way in which a card could be cut, offered beside it and drawn from its counters: there is no such slice yet.
+    possible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def slice_record(obj: Mapping[str, Any]) -> SliceRecord | None:
 
 def devices_of(slices: Iterable[SliceRecord], cards: Cards) -> list[Device]:
     """The devices of one node's slices, alike ones counted together."""
-    offered = [device for record in _newest(slices) for device in record.devices]
+    offered = [device for record in _newest(slices) for device in record.devices if not device.possible]
     parents = {device.parent_uuid for device in offered if device.parent_uuid}
     whole = [device for device in offered if device.type != "gpu" or device.uuid not in parents]
     alike = Counter(
@@ -135,6 +138,7 @@ def _device(obj: Mapping[str, Any]) -> DraDevice | None:
         memory_mib=_memory_mib(_by_short_name(body.get("capacity") or {}).get("memory")),
         compute_capability=_capability(_numbers(attributes, "cudaComputeCapability")),
         driver_major=next(iter(_numbers(attributes, "driverVersion")), None),
+        possible=kind == "mig" and bool(body.get("consumesCounters")),
     )
 
 

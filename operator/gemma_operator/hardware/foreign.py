@@ -24,14 +24,9 @@ VENDORS: Final = (
     ("habana.ai/", "Intel Gaudi"),
     ("microsoft.com/directx", "DirectX"),
 )
+_AMD_PREFIXES = ("amd.com/gpu.", "beta.amd.com/gpu.")
 #: Virtual functions have no product name; then the PCI device id tells the model.
-_AMD_PRODUCT = (
-    "amd.com/gpu.product-name",
-    "beta.amd.com/gpu.product-name",
-    "amd.com/gpu.device-id",
-    "beta.amd.com/gpu.device-id",
-)
-_AMD_MEMORY = ("amd.com/gpu.vram", "beta.amd.com/gpu.vram")
+_AMD_PRODUCT = ("product-name", "device-id")
 _NEURON = ("karpenter.k8s.aws/instance-accelerator-name", "eks.amazonaws.com/instance-accelerator-name")
 _OS = ("kubernetes.io/os", "beta.kubernetes.io/os")
 
@@ -86,14 +81,31 @@ def operating_system_refused(labels: Mapping[str, str]) -> str:
 
 def _amd_memory_mib(labels: Mapping[str, str]) -> int | None:
     """`amd.com/gpu.vram` is GiB rounded down, written with a G: 191G or 192G for one card, 144G for half of one."""
-    text = next((labels[label] for label in _AMD_MEMORY if labels.get(label)), "")
+    text = _amd(labels, "vram")
     number, unit = text[:-1], text[-1:]
     return int(number) * 1024 if unit == "G" and number.isdecimal() else None
 
 
+def _amd(labels: Mapping[str, str], name: str) -> str:
+    """A property that all cards of the node have; the labeller also counts cards by value (`gpu.vram.16G: "1"`).
+
+    Early versions wrote the counts alone, and where cards differ there is nothing else (createLabels in
+    cmd/k8s-node-labeller/main.go).
+    """
+    if found := next((labels[p + name] for p in _AMD_PREFIXES if labels.get(p + name)), ""):
+        return found
+    counted = {
+        label.removeprefix(prefix)
+        for prefix in (f"{p}{name}." for p in _AMD_PREFIXES)
+        for label in labels
+        if label.startswith(prefix)
+    }
+    return counted.pop() if len(counted) == 1 else ""
+
+
 def _product(labels: Mapping[str, str], vendor: str) -> str:
     if vendor == "AMD":
-        return next((labels[label] for label in _AMD_PRODUCT if labels.get(label)), "")
+        return next((found for name in _AMD_PRODUCT if (found := _amd(labels, name))), "")
     if vendor == "Google TPU":
         return labels.get(gke.TPU, "")
     if vendor == "AWS Neuron":

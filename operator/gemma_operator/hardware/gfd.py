@@ -31,8 +31,9 @@ _STRATEGIES = {"none": Sharing.NONE, "time-slicing": Sharing.TIME_SLICING, "mps"
 #: `all-1g.5gb`: every card cut alike. `all-disabled` and `all-balanced` name no one profile.
 _ALL_CUT = re.compile(r"all-[0-9]+g\..+")
 _PROFILE = re.compile(r"(?P<slices>[0-9]+g)\.(?P<gb>[0-9]+)gb(?P<attributes>.*)")
-#: `GRID-A100-8C`, `NVIDIA-A10-4Q`: a part of a card, its frame buffer in GiB (docs.nvidia.com/vgpu, vGPU types).
-_VGPU = re.compile(r".+-(?P<gb>[0-9]+)[ABCQ]")
+#: `GRID-A100-8C`, `NVIDIA-A10-4Q`, `GRID-A100-1-5CME`: a part of a card, its frame buffer in GiB (docs.nvidia.com/vgpu,
+#: vGPU types; ME: a slice with the media engines).
+_VGPU = re.compile(r".+-(?P<gb>[0-9]+)(?:[ABCQ]|CME)")
 _RENAMED = ".shared"
 _PROFILE_LABEL = re.compile(re.escape(MIG_RESOURCE_PREFIX) + r"(?P<profile>.+)\.memory")
 

@@ -132,7 +132,12 @@ def test_the_number_in_a_gh200s_name_is_its_hosts(host_gb):
 
 @pytest.mark.parametrize(
     ("card", "profile", "memory_mib"),
-    [("nvidia-a100-80gb", "1g.10gb", 9728), ("nvidia-tesla-a100", "3g.20gb", 20096)],
+    [
+        ("nvidia-a100-80gb", "1g.10gb", 9728),
+        ("nvidia-a100-80gb", "3g.40gb", 40192),
+        ("nvidia-h100-80gb", "2g.20gb", 20096),
+        ("nvidia-tesla-a100", "3g.20gb", 20096),
+    ],
 )
 def test_a_partition_of_gke_has_the_memory_that_the_driver_printed_elsewhere(card, profile, memory_mib):
     found = shape(gke(card, "a2", gke_gpu_partition_size=profile), {GPU: "2"})
@@ -145,7 +150,7 @@ def test_a_partition_of_gke_has_the_memory_that_the_driver_printed_elsewhere(car
 
 
 def test_a_partition_of_gke_that_nobody_printed_is_refused():
-    found = shape(gke("nvidia-h100-80gb", "a3-highgpu-1g", gke_gpu_partition_size="1g.10gb"), {GPU: "7"})
+    found = shape(gke("nvidia-h100-80gb", "a3-highgpu-1g", gke_gpu_partition_size="7g.80gb"), {GPU: "1"})
     assert (found.sharing, found.memory_mib) == (Sharing.MIG, None)
     assert "no label tells the memory of a slice" in found.refused
 
@@ -225,7 +230,7 @@ def test_an_invalid_layout_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("vram", "memory_mib"), [("191G", 195584), ("144G", 147456), ("", None), ("lots", None)]
+    ("vram", "memory_mib"), [("191G", 195584), ("144G", 147456), ("", 196608), ("lots", 196608)]
 )
 def test_amds_memory_is_read_and_the_card_refused(vram, memory_mib):
     found = shape({"amd.com/gpu.device-id": "74b5", "amd.com/gpu.vram": vram}, {"amd.com/gpu": "8"})
