@@ -68,6 +68,7 @@ WEIGHTS_ATTEMPT: Final = (
     f"{PREFIX}weights-attempt"  # on the Job: what it was asked by; another one retries a failed one
 )
 ACCESS_GUARD: Final = f"{PREFIX}access-guard"  # on pods: the program that asks for a key
+FAREWELL: Final = f"{PREFIX}farewell"  # on pods: the program that moves clients over before the engine goes
 ACCESS_PROBE: Final = f"{PREFIX}access-probe"  # on pods: SHA-256 of the key that the operator shows
 INTENT: Final = f"{PREFIX}intent"  # on pods: hash of the template that they were made from
 

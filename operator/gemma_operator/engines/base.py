@@ -28,14 +28,14 @@ class Serving:
     startup_seconds: int = 600
     #: The writable mount: everything that an engine downloads, compiles or caches lands below it.
     cache_path: str = "/cache"
-    #: A hub mirror in the place of huggingface.co; empty: the hub itself.
-    hub_endpoint: str = ""
     #: Where the weights already lie in the container; empty: the engine asks the hub for the plan's repository.
     model_path: str = ""
     #: Where the plan's drafter lies; empty: the engine asks the hub for it.
     drafter_path: str = ""
     #: Where the engine's guard lies in the container, beside the keys; empty: everybody may ask.
     access_path: str = ""
+    #: Where the engine's farewell lies in the container; empty: it has none.
+    farewell_path: str = ""
     #: Nothing is asked of the hub: all that the engine reads lies in `cache_path` or at `model_path`.
     offline: bool = False
 
@@ -43,6 +43,14 @@ class Serving:
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A program of ours that the server loads from `Serving.access_path`: it asks for a key (docs/access.md)."""
+
+    file_name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """A program of ours that the server loads from `Serving.farewell_path`: it moves clients over before the end."""
 
     file_name: str
     source: str
@@ -90,6 +98,8 @@ class Engine(Protocol):
     metrics_path: str
     metrics: MetricNames
     guard: Guard
+    #: None: the engine needs no help to send its clients elsewhere.
+    farewell: Farewell | None
 
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
         """The whole command line after `command`."""
@@ -111,6 +121,10 @@ class Engine(Protocol):
         environment: Iterable[tuple[str, str]] = ...,
     ) -> ExtraArguments:
         """What the user's own flags and variables change in the sums; `version` defaults to the operator's."""
+        ...
+
+    def pre_stop(self, *, seconds: int) -> tuple[str, ...]:
+        """The exec hook before SIGTERM, which lasts that long; empty: there is nothing to do but to wait."""
         ...
 
     def token_request(self, *, model_name: str) -> TokenRequest:

@@ -13,7 +13,8 @@ from importlib import resources
 from typing import Any, Final
 
 from gemma_operator.engines import command_line
-from gemma_operator.engines.base import ExtraArguments, Guard, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.base import ExtraArguments, Farewell, Guard, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.farewell_middleware import FILE as FAREWELL_FILE
 from gemma_operator.engines.startup_probe import generated_tokens
 from gemma_operator.engines.vllm_flags import flags_of
 from gemma_operator.planner.values import Adapters, Drafting, KvPrecision, Plan, Settings
@@ -47,15 +48,23 @@ _RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
 
 DEFAULT_VERSION: Final = "0.32"
 KNOWN_FLAGS: Final = flags_of(DEFAULT_VERSION)
-_PROBE_SCRIPT: Final = resources.files(__package__).joinpath("startup_probe.py").read_text(encoding="utf-8")
-_LAST_WORDS: Final = resources.files(__package__).joinpath("last_words.py").read_text(encoding="utf-8")
+
+
+def _program(file: str) -> str:
+    return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+
+
+_PROBE_SCRIPT: Final = _program("startup_probe.py")
+_LAST_WORDS: Final = _program("last_words.py")
+_PRE_STOP: Final = _program("farewell_hook.py")
 #: Where the kubelet looks for a container's last words unless it is told otherwise.
 _TERMINATION_LOG: Final = "/dev/termination-log"
-_GUARD_SOURCE: Final = (
-    resources.files(__package__).joinpath("access_middleware.py").read_text(encoding="utf-8")
-)
 _PYTHON_PATH: Final = "PYTHONPATH"
-_MIDDLEWARE: Final = "gemma_access.RequireKey"
+_GUARD: Final = "gemma_access.RequireKey"
+_FAREWELL: Final = "gemma_farewell.Farewell"
+#: Longer than a proxy keeps a connection that nothing uses (Google's keep theirs for 600 s): vLLM's own 5 s end some
+#: just when a request is sent on them.
+_KEEP_ALIVE_SECONDS: Final = 620
 
 
 class Vllm:
@@ -73,7 +82,10 @@ class Vllm:
     )
     port = PORT
     health_path = "/health"
-    guard = Guard(file_name="gemma_access.py", source=_GUARD_SOURCE)
+    guard = Guard(file_name="gemma_access.py", source=_program("access_middleware.py"))
+    farewell: Farewell | None = Farewell(
+        file_name="gemma_farewell.py", source=_program("farewell_middleware.py")
+    )
     metrics_path = "/metrics"
     metrics = MetricNames(
         running="vllm:num_requests_running",
@@ -98,7 +110,8 @@ class Vllm:
             "--port",
             str(PORT),
             # its own key leaves `/invocations` open; the last middleware that is added is the first that is asked
-            *(("--middleware", _MIDDLEWARE) if serving.access_path else ()),
+            *(("--middleware", _GUARD) if serving.access_path else ()),
+            *(("--middleware", _FAREWELL) if serving.farewell_path else ()),
             *_capacity_flags(plan.settings, drafter_path=serving.drafter_path),
             *_dialogue_flags(plan, serving),
             # 0, the default, aborts what runs when the pod is told to go.
@@ -126,8 +139,8 @@ class Vllm:
             ("XDG_CONFIG_HOME", f"{cache}/config"),
             ("VLLM_NO_USAGE_STATS", "1"),
             ("DO_NOT_TRACK", "1"),
+            ("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", str(_KEEP_ALIVE_SECONDS)),
             ("VLLM_ENGINE_READY_TIMEOUT_S", str(serving.startup_seconds)),
-            *((("HF_ENDPOINT", serving.hub_endpoint),) if serving.hub_endpoint else ()),
             # A name that is looked up would be answered by the hub, or by waiting for it.
             *((("HF_HUB_OFFLINE", "1"),) if serving.offline or serving.model_path else ()),
             *serving.environment,
@@ -188,6 +201,10 @@ class Vllm:
         """The same rule as inside the pod."""
         return generated_tokens(answer)
 
+    def pre_stop(self, *, seconds: int) -> tuple[str, ...]:
+        """Tells the farewell, and waits."""
+        return ("python3", "-c", _PRE_STOP, str(FAREWELL_FILE), str(PORT), str(seconds))
+
     def startup_probe(self, request: TokenRequest) -> tuple[str, ...]:
         """The image has python3, but no curl that is promised."""
         return ("python3", "-c", _PROBE_SCRIPT, request.path, request.body)
@@ -195,9 +212,10 @@ class Vllm:
 
 def _module_path(serving: Serving) -> Iterator[tuple[str, str]]:
     """Where Python finds the middleware, before what the user has on it."""
-    if serving.access_path:
+    ours = [path for path in (serving.access_path, serving.farewell_path) if path]
+    if ours:
         users = [value for name, value in serving.environment if name == _PYTHON_PATH]
-        yield _PYTHON_PATH, ":".join([serving.access_path, *users[-1:]])
+        yield _PYTHON_PATH, ":".join([*ours, *users[-1:]])
 
 
 def _model(plan: Plan, serving: Serving) -> tuple[str, ...]:

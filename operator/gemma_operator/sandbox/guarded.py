@@ -8,6 +8,7 @@ real kubelet takes a minute.
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import re
 import time
@@ -21,6 +22,7 @@ from aiohttp import web
 
 from gemma_operator import engines
 from gemma_operator.engines.access_middleware import USER_KEYS, RequireKey
+from gemma_operator.engines.farewell_middleware import Farewell
 
 #: Namespace and name → the Secret, or None.
 ReadSecret = Callable[[str, str], Awaitable[dict[str, Any] | None]]
@@ -90,7 +92,7 @@ class Guard:
     def __init__(self, pod: Mapping[str, Any], container: Mapping[str, Any], files: Files) -> None:
         self._metadata = pod["metadata"]
         self._sources = _sources(pod, container)
-        self._module, _, self._class = _words(container)[_words(container).index(_FLAG) + 1].rpartition(".")
+        self._module, _, self._class = _guard(container).rpartition(".")
         self._folder = files.folder
         self._read = files.read
         self._synced_at = -math.inf
@@ -164,11 +166,18 @@ class Guard:
 
 def guard_of(pod: Mapping[str, Any], container: Mapping[str, Any], files: Files) -> Guard | None:
     """The guard that the container's command line names; None where it names none."""
-    return Guard(pod, container, files) if _FLAG in _words(container) else None
+    return Guard(pod, container, files) if _guard(container) else None
 
 
 async def _admit(scope: MutableMapping[str, Any], *_: object) -> None:
     scope[_ADMITTED] = True
+
+
+def _guard(container: Mapping[str, Any]) -> str:
+    """The middleware that is not the farewell, which no simulated engine needs."""
+    words = _words(container)
+    loaded = (word for flag, word in itertools.pairwise(words) if flag == _FLAG)
+    return next((word for word in loaded if not word.endswith(f".{Farewell.__name__}")), "")
 
 
 def _words(container: Mapping[str, Any]) -> list[str]:

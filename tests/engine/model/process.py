@@ -15,20 +15,25 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from engine.model import environment, models
-from gemma_operator.backends.kubernetes import render_pod
+from gemma_operator.api import names
+from gemma_operator.backends.kubernetes import render_access, render_farewell, render_pod
 from gemma_operator.catalog import loader
 from gemma_operator.cli import asked, documents, fleets, plan
+from gemma_operator.engines.access_middleware import PROBE_KEY_HASH
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.planner.values import Plan
 from gemma_operator.settings import OperatorSettings
 
 CATALOG = Path(__file__).with_name("catalog")
 _NODE = Path(__file__).parents[2] / "data/nodes/k3s-l4-gce.yaml"
+#: What the operator shows a guarded engine.
+PROBE_KEY = "of-the-operator"
 _PORT = 8000
 _STARTED_WITHIN_SECONDS = 240
 
@@ -46,18 +51,41 @@ def bringing(manifest: Path) -> dict[str, Any]:
     return found
 
 
+def changed(
+    container: dict[str, Any], *arguments: str, model: str = models.TINY, **variables: str
+) -> dict[str, Any]:
+    """With another model of the folder, arguments that count last, and other variables."""
+    kept = [each for each in container["env"] if each["name"] not in variables]
+    given = [{"name": name, "value": value} for name, value in variables.items()]
+    args = [f"/mnt/model/{model}", *container["args"][1:], *arguments]
+    return {**container, "args": args, "env": [*kept, *given]}
+
+
+def guarded(manifest: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The engine's container where `access.apiKey` is set, and the files beside the users' keys."""
+    template = _rendered(manifest)[1]
+    said = template["metadata"]["annotations"]
+    files = {
+        engine_named("VLLM").guard.file_name: said[names.ACCESS_GUARD],
+        PROBE_KEY_HASH: said[names.ACCESS_PROBE],
+    }
+    return template["spec"]["containers"][0], files
+
+
 def _rendered(manifest: Path) -> tuple[Plan, dict[str, Any]]:
     question = asked.from_file(str(manifest))
     catalog = loader.load(CATALOG)
     fleet = fleets.of_objects(documents.objects(str(_NODE)))
     made = plan.plan(question, fleet, catalog, planned_at="2026-11-26T00:00:00Z").plan
     assert made is not None, "the tiny model has no plan"
+    engine = engine_named(made.engine)
     template = render_pod.pod_template(
         question.deployment,
         made,
         settings=OperatorSettings(),
-        engine=engine_named(made.engine),
+        engine=engine,
         budget_seconds=600,
+        access=render_access.access_of(question.deployment, engine=engine, probe_key=PROBE_KEY),
     )
     return made, template
 
@@ -65,13 +93,17 @@ def _rendered(manifest: Path) -> tuple[Plan, dict[str, Any]]:
 class Starting:
     """Runs while the block lasts, answers or not, and leaves no process behind."""
 
-    def __init__(self, container: dict[str, Any], *, folder: Path) -> None:
+    def __init__(
+        self, container: dict[str, Any], *, folder: Path, places: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._container = container
         self._last_words = folder / "termination-log"
         self._places = {
             "/mnt/model": str(models.folder(say=print)),
             "/cache": str(folder / "cache"),
             "/dev/termination-log": str(self._last_words),
+            render_farewell.PATH: str(folder / "farewell"),
+            **places,
         }
         self._packages = environment.site_packages(say=print)
         self._bin = folder / "bin"
@@ -85,6 +117,7 @@ class Starting:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", _PORT))  # somebody else's engine would answer in the place of ours
         self._write_commands()
+        self._write_farewell()
         Path(self._places["/cache"]).mkdir()
         command = [
             *map(self._placed, self._container["command"]),
@@ -104,7 +137,7 @@ class Starting:
     def environment(self) -> dict[str, str]:
         """What the container sets, and what its image would."""
         given = {each["name"]: self._placed(each.get("value", "")) for each in self._container["env"]}
-        path = [str(self._packages), *filter(None, [given.get("PYTHONPATH")])]
+        path = [str(self._packages), *map(self._placed, given["PYTHONPATH"].split(":"))]
         return {**given, "PATH": f"{self._bin}:/usr/bin:/bin", "PYTHONPATH": ":".join(path)}
 
     @property
@@ -121,6 +154,13 @@ class Starting:
         """The names of those that live, the engine's own first."""
         return [name for _, name in sorted(self._living())]
 
+    def probe(self) -> subprocess.CompletedProcess[str]:
+        """The start-up probe, as the kubelet runs it in the container."""
+        command = list(self._container["startupProbe"]["exec"]["command"])
+        for there, here in self._places.items():  # the script names the file of the keys
+            command = [word.replace(f'"{there}/', f'"{here}/') for word in command]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
     def terminate(self) -> None:
         """What the kubelet sends to the container's first process."""
         assert self._process is not None
@@ -136,6 +176,13 @@ class Starting:
             if text == there or text.startswith(f"{there}/"):
                 return here + text[len(there) :]
         return text
+
+    def _write_farewell(self) -> None:
+        program = engine_named("VLLM").farewell
+        assert program is not None
+        folder = Path(self._places[render_farewell.PATH])
+        folder.mkdir()
+        (folder / program.file_name).write_text(program.source)
 
     def _write_commands(self) -> None:
         self._bin.mkdir()
@@ -184,21 +231,20 @@ class Engine(Starting):
             raise
         return self
 
-    def probe(self) -> subprocess.CompletedProcess[str]:
-        """The start-up probe, as the kubelet runs it in the container."""
-        command = self._container["startupProbe"]["exec"]["command"]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-
     def get(self, path: str) -> tuple[int, bytes]:
         return self._ask(urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}"))
 
-    def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        status, answer = self._ask(_request(path, body))
+    def post(
+        self, path: str, body: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[int, dict[str, Any]]:
+        status, answer = self._ask(_request(path, body, headers))
         return status, json.loads(answer)
 
-    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def stream(
+        self, path: str, body: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[dict[str, Any]]:
         """The events of an answer, as they come."""
-        with urllib.request.urlopen(_request(path, {**body, "stream": True}), timeout=120) as answer:
+        with urllib.request.urlopen(_request(path, {**body, "stream": True}, headers), timeout=120) as answer:
             for line in answer:
                 if line.startswith(b"data: {"):
                     yield json.loads(line[len(b"data: ") :])
@@ -223,6 +269,8 @@ class Engine(Starting):
         raise AssertionError(f"no /health within {_STARTED_WITHIN_SECONDS} s: {self.log[-3000:]}")
 
 
-def _request(path: str, body: dict[str, Any]) -> urllib.request.Request:
-    headers = {"Content-Type": "application/json"}
-    return urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}", json.dumps(body).encode(), headers)
+def _request(
+    path: str, body: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({})
+) -> urllib.request.Request:
+    sent = {"Content-Type": "application/json", **headers}
+    return urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}", json.dumps(body).encode(), sent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gemma_operator.engines.base import ExtraArguments, Guard, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.base import ExtraArguments, Farewell, Guard, MetricNames, Serving, TokenRequest
 from gemma_operator.planner.values import KvPrecision, Plan, Settings
 
 _PROBE = "import sys; sys.exit(not sys.argv[2])"
@@ -35,6 +35,7 @@ class StandIn:
         cache_info_tokens_label="tokens",
     )
     guard = Guard(file_name="stand_in_guard.py", source="")
+    farewell: Farewell | None = None
 
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
         """`name=value`, one a setting."""
@@ -91,6 +92,11 @@ class StandIn:
     def generated_tokens(self, answer: Mapping[str, Any]) -> int:
         """It counts them itself."""
         return int(answer["said"])
+
+    def pre_stop(self, *, seconds: int) -> tuple[str, ...]:
+        """It closes its connections by itself."""
+        del seconds
+        return ()
 
     def startup_probe(self, request: TokenRequest) -> tuple[str, ...]:
         """Any image of it has python3."""

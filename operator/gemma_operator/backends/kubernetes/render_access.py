@@ -15,7 +15,7 @@ from typing import Final
 
 from gemma_operator.api import names
 from gemma_operator.api.v1alpha1 import GemmaDeployment
-from gemma_operator.backends.kubernetes.render_parts import Json
+from gemma_operator.backends.kubernetes.render_parts import Json, annotation_file
 from gemma_operator.engines.access_middleware import PROBE_KEY_HASH
 from gemma_operator.engines.base import Engine
 from gemma_operator.engines.startup_probe import KEY_FILE
@@ -69,8 +69,8 @@ def access_of(deployment: GemmaDeployment, *, engine: Engine, probe_key: str) ->
                         {
                             "downwardAPI": {
                                 "items": [
-                                    _file(guard.file_name, names.ACCESS_GUARD),
-                                    _file(PROBE_KEY_HASH, names.ACCESS_PROBE),
+                                    annotation_file(guard.file_name, names.ACCESS_GUARD),
+                                    annotation_file(PROBE_KEY_HASH, names.ACCESS_PROBE),
                                 ]
                             }
                         },
@@ -86,10 +86,3 @@ def access_of(deployment: GemmaDeployment, *, engine: Engine, probe_key: str) ->
             },
         ),
     )
-
-
-def _file(name: str, annotation: str) -> Json:
-    return {
-        "path": name,
-        "fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{annotation}']"},
-    }

@@ -14,6 +14,7 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment, Tuning
 from gemma_operator.api.v1alpha1 import ToolCalling as ApiToolCalling
 from gemma_operator.backends.kubernetes import quantities
 from gemma_operator.backends.kubernetes.render_access import Access
+from gemma_operator.backends.kubernetes.render_farewell import Goodbye
 from gemma_operator.backends.kubernetes.render_parts import PORT_NAME, Json, filled
 from gemma_operator.backends.kubernetes.render_volumes import CACHE_PATH, Storage
 from gemma_operator.backends.kubernetes.render_weights import Delivery
@@ -57,6 +58,7 @@ def engine_container(
     budget_seconds: int,
     storage: Storage,
     access: Access,
+    goodbye: Goodbye,
 ) -> Json:
     """The one container that serves."""
     farewell = farewell_of(deployment)
@@ -65,6 +67,7 @@ def engine_container(
         farewell=farewell,
         budget_seconds=budget_seconds,
         access=access,
+        goodbye=goodbye,
         brought=storage.brought,
     )
     return {
@@ -79,8 +82,8 @@ def engine_container(
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # the engine's last words (CUDA out of memory) reach status.containerStatuses without reading logs
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "lifecycle": {"preStop": {"sleep": {"seconds": farewell.unrouting_seconds}}},
-        "volumeMounts": [*storage.mounts, *access.mounts],
+        "lifecycle": {"preStop": goodbye.hook},
+        "volumeMounts": [*storage.mounts, *access.mounts, *goodbye.mounts],
         **_probes(deployment, engine=engine, model_name=serving.model_name, budget_seconds=budget_seconds),
     }
 
@@ -91,6 +94,7 @@ def _serving(
     farewell: Farewell,
     budget_seconds: int,
     access: Access,
+    goodbye: Goodbye,
     brought: Delivery,
 ) -> Serving:
     spec = deployment.spec
@@ -105,6 +109,7 @@ def _serving(
         startup_seconds=budget_seconds,
         cache_path=CACHE_PATH,
         access_path=access.path,
+        farewell_path=goodbye.path,
         model_path=brought.model_path,
         drafter_path=brought.drafter_path,
         offline=True,

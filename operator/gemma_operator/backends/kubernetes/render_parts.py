@@ -80,3 +80,11 @@ def child(
 def filled(values: Mapping[str, Any]) -> Json:
     """Without what is absent: the server writes back neither null nor an empty map or list."""
     return {key: value for key, value in values.items() if value or isinstance(value, int | str)}
+
+
+def annotation_file(name: str, annotation: str) -> Json:
+    """An annotation of the pod, shown to its containers as a file of a downward API volume."""
+    return {
+        "path": name,
+        "fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{annotation}']"},
+    }

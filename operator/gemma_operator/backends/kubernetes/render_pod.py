@@ -9,6 +9,7 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.ownership import digest
 from gemma_operator.backends.kubernetes.render_access import EVERYBODY, Access
 from gemma_operator.backends.kubernetes.render_container import engine_container, farewell_of, resources_of
+from gemma_operator.backends.kubernetes.render_farewell import goodbye_of
 from gemma_operator.backends.kubernetes.render_fetch import init_containers
 from gemma_operator.backends.kubernetes.render_parts import Json, filled, labels_of, name_of, selector_of
 from gemma_operator.backends.kubernetes.render_volumes import storage
@@ -34,6 +35,8 @@ def pod_template(
 ) -> Json:
     """Template of the Deployment's pods, with the hash of itself as an annotation."""
     stored = storage(deployment, plan)
+    farewell = farewell_of(deployment)
+    goodbye = goodbye_of(engine, unrouting_seconds=farewell.unrouting_seconds)
     container = engine_container(
         deployment,
         plan,
@@ -42,6 +45,7 @@ def pod_template(
         budget_seconds=budget_seconds,
         storage=stored,
         access=access,
+        goodbye=goodbye,
     )
     # the same requests without the devices: limits without a memory of the user's own are the devices alone
     asked = resources_of(deployment, plan, devices=False)
@@ -53,13 +57,16 @@ def pod_template(
             "automountServiceAccountToken": False,
             # hundreds of Services would become thousands of variables, some of which vLLM takes for its own
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": farewell_of(deployment).grace_seconds,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "runAsGroup": _GROUP,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "terminationGracePeriodSeconds": farewell.grace_seconds,
+            "securityContext": filled(
+                {
+                    "runAsNonRoot": True,
+                    "runAsUser": _USER,
+                    "runAsGroup": _GROUP,
+                    "supplementalGroups": stored.brought.groups,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                }
+            ),
             "nodeSelector": {
                 **deployment.spec.hardware.node_selector,
                 **dict(plan.pool_selector),
@@ -81,13 +88,13 @@ def pod_template(
             "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
             "initContainers": list(fetchers),
             "containers": [container],
-            "volumes": [*stored.volumes, *access.volumes],
+            "volumes": [*stored.volumes, *access.volumes, *goodbye.volumes],
         }
     )
     # of our labels a user's pod may have another `part-of`: nothing selects by it
     labels = {**labels_of(deployment), **pod.labels}
     told = {names.MODEL_NAME: deployment.model_name, names.ENGINE: plan.engine}
-    annotations = {**pod.annotations, **told, **access.annotations}
+    annotations = {**pod.annotations, **told, **access.annotations, **goodbye.annotations}
     intent = digest({"labels": labels, "annotations": annotations, "spec": spec})
     return {
         "metadata": {"labels": labels, "annotations": {**annotations, names.INTENT: intent}},

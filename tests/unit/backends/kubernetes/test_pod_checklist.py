@@ -13,6 +13,8 @@ from kubernetes.client import ApiClient
 
 from gemma_operator.api.parse import parse_deployment
 from gemma_operator.backends.kubernetes.render import render, startup_budget_seconds
+from gemma_operator.backends.kubernetes.render_fetch import weights_job
+from gemma_operator.backends.kubernetes.render_weights import delivery
 from gemma_operator.catalog import loader
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.hardware.declared import declared_pool
@@ -36,6 +38,20 @@ WAYS = {
     "chat, with a token of the hub": {"credentials": {"huggingFaceToken": SECRET}},
     "chat, weights on a claim": {
         "weights": {"cache": {"type": "PersistentVolumeClaim", "claimName": "weights"}}
+    },
+    "chat, own weights on a claim": {
+        "model": {
+            "variants": ["E4B"],
+            "precisions": ["bf16"],
+            "source": {"persistentVolumeClaim": {"claimName": "models", "path": "tuned"}},
+        }
+    },
+    "chat, own repository": {
+        "model": {
+            "variants": ["E4B"],
+            "precisions": ["bf16"],
+            "source": {"huggingFace": {"repo": "acme/tuned", "revision": "1" * 40}},
+        }
     },
     "chat, spot allowed": {
         "hardware": {"spot": "Allowed", "tolerations": [{"key": "team", "operator": "Exists"}]}
@@ -129,6 +145,44 @@ def test_weights_in_a_folder_of_the_node_are_refused_for_the_folder_and_who_may_
     assert broken(spec) == ["restrictedVolumes", "runAsNonRoot", "runAsUser"]
     engine_alone = {**spec, "initContainers": [], "volumes": []}
     assert broken(engine_alone) == []
+
+
+#: The ways in which a Job comes before the pods.
+WITH_A_JOB = ("chat, weights on a claim", "chat, own weights on a claim", "chat, own repository")
+with_a_job = pytest.mark.parametrize("name", WITH_A_JOB)
+
+
+def job_pod(name):
+    deployment, plan, _ = made(name)
+    job = weights_job(
+        deployment,
+        plan,
+        uid="uid",
+        settings=OperatorSettings(),
+        brought=delivery(deployment.spec, plan),
+        attempt="1/",
+        near_the_pool=False,
+        tolerations=(),
+    )
+    assert through_the_client(job) == json.loads(json.dumps(job))
+    return job["spec"]["template"]["spec"]
+
+
+@with_a_job
+def test_what_comes_before_the_pods_is_as_restricted_and_holds_no_device(name):
+    spec = job_pod(name)
+    assert broken(spec) == []
+    assert (spec["enableServiceLinks"], spec["automountServiceAccountToken"]) == (False, False)
+    (container,) = spec["containers"]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    assert made(name)[1].demand.resource_name not in json.dumps(container["resources"])
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_who_reads_a_claim_is_of_the_group_that_it_was_filled_for_and_nobody_else_is(name):
+    filled_for = job_pod(name)["securityContext"].get("fsGroup") if name in WITH_A_JOB else None
+    groups = pod(name)["securityContext"].get("supplementalGroups", [])
+    assert groups == ([filled_for] if filled_for else [])
 
 
 HTTP_ELSEWHERE = {"httpGet": {"host": "169.254.169.254", "port": 80}}
@@ -267,7 +321,7 @@ def test_it_counts_only_once_it_has_generated(name):
 @every_pod
 def test_it_ends_in_this_order_drained_from_the_service_then_by_itself_then_by_force(name):
     container, grace = engine_of(name), pod(name)["terminationGracePeriodSeconds"]
-    sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    sleep = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
     drain = int(container["args"][container["args"].index("--shutdown-timeout") + 1])
     assert sleep >= 15
     assert drain > 0, "0 aborts what runs"

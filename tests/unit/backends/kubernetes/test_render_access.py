@@ -50,8 +50,8 @@ def volume(**spec):
 def test_without_a_key_nothing_is_in_the_pod_and_the_operators_key_moves_nothing():
     assert template() == template(probe_key="another")
     assert template(access={"allowedNamespaces": ["web"]}) == template()
-    assert "--middleware" not in container()["args"]
-    assert "PYTHONPATH" not in variables()
+    assert f"{ENGINE.guard.file_name.removesuffix('.py')}.RequireKey" not in container()["args"]
+    assert FOLDER not in variables()["PYTHONPATH"]["value"]
 
 
 def test_the_users_secret_is_mounted_and_a_key_that_is_taken_away_is_gone():
@@ -89,7 +89,7 @@ def test_the_engine_is_told_to_ask_for_the_key():
     assert arguments[arguments.index("--middleware") + 1] == f"{module}.RequireKey"
     assert hasattr(access_middleware, "RequireKey")
     assert "--api-key" not in arguments
-    assert variables(access=GUARDED)["PYTHONPATH"]["value"] == FOLDER
+    assert variables(access=GUARDED)["PYTHONPATH"]["value"].split(":")[0] == FOLDER
 
 
 @pytest.mark.parametrize("version", ["0.19.1", "0.20.0", "0.32", "0.33.0"])
@@ -100,7 +100,8 @@ def test_every_version_loads_a_middleware_and_no_user_can_name_another(version):
 
 def test_what_a_user_has_on_the_python_path_stays_behind_ours():
     engine = {"env": [{"name": "PYTHONPATH", "value": "/mine"}]}
-    assert variables(access=GUARDED, serving={"engine": engine})["PYTHONPATH"]["value"] == f"{FOLDER}:/mine"
+    path = variables(access=GUARDED, serving={"engine": engine})["PYTHONPATH"]["value"].split(":")
+    assert (path[0], path[-1]) == (FOLDER, "/mine")
 
 
 def test_a_user_cannot_say_the_witness_away():

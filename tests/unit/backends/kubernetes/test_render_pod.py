@@ -6,6 +6,7 @@ from gemma_operator.backends.kubernetes.render import startup_budget_seconds
 from gemma_operator.backends.kubernetes.render_container import Farewell
 from gemma_operator.backends.kubernetes.render_pod import pod_template
 from gemma_operator.backends.kubernetes.render_volumes import CACHE_PATH
+from gemma_operator.engines import farewell_middleware
 from gemma_operator.hardware.records import Toleration
 from gemma_operator.settings import OperatorSettings
 from plans import GIB, a_demand, a_plan, some_settings
@@ -135,7 +136,8 @@ def test_a_running_engine_leaves_the_service_long_before_it_is_killed():
 
 def test_a_replica_that_goes_finishes_what_it_has():
     container, args = engine(), engine()["args"]
-    assert container["lifecycle"]["preStop"] == {"sleep": {"seconds": 15}}
+    hook = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert (hook[:2], hook[3:]) == (["python3", "-c"], [str(farewell_middleware.FILE), "8000", "15"])
     assert args[args.index("--shutdown-timeout") + 1] == "60"
     assert pod()["terminationGracePeriodSeconds"] == 90
 
