@@ -120,7 +120,7 @@ class Operator:
             now_iso=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         writer = self._writer()
-        self._act = Act(writer, instance=self._identity)
+        self._act = Act(writer, instance=self._identity, window_seconds=settings.contest_window_seconds)
         self._reconciler = Reconciler(
             Parts(
                 store=self.watch.deployments,
@@ -273,6 +273,7 @@ class Operator:
             plan_from_status=self._plan_from_status,
             pool_known=self._fleet.knows,
             answers=self._act.answers,
+            contests=self._act.contests,
             living_uids=self._living_uids,
             probe_key=self._keyring.key_of,
             node_to_come=self._fleet.node_to_come,

@@ -52,6 +52,8 @@ class OperatorSettings:
     quarantine_seconds: float = 600.0
     #: A wedged replica is deleted that long after the last one at the earliest.
     wedged_pause_seconds: float = 300.0
+    #: A child that others change back is written at most five times within that, and ever more seldom.
+    contest_window_seconds: float = 600.0
     #: A surge that finds no node for that long, though nothing is leaving, becomes a drain.
     surge_patience_seconds: float = 120.0
     metrics_host: str = "0.0.0.0"  # noqa: S104 - the pod's own address is not known before it runs

@@ -31,6 +31,7 @@ _SETTINGS = {
     "leaseRetrySeconds": 0.5,
     "rediscoverSeconds": 2,
     "surgePatienceSeconds": 1,
+    "contestWindowSeconds": 20,
 }
 _UNWANTED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _TAIL_LINES = 60

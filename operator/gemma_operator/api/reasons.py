@@ -89,7 +89,10 @@ class Reason(_Meant):
     )
     NOT_IMPLEMENTED = "NotImplemented", "A field is used whose part does not exist yet; it is never ignored."
     SCHEMA_OUTDATED = "SchemaOutdated", "The CRD in the cluster is older than the operator and drops a field."
-    CONFLICT = "Conflict", "An object that is not ours has the name that a child needs."
+    CONFLICT = (
+        "Conflict",
+        "An object that is not ours has the name that a child needs, or somebody changes a child back each time.",
+    )
     HANDS_OFF = "HandsOff", "The annotation gemma-operator.io/reconcile: Disabled stops the operator."
     SUSPENDED = "Suspended", "`suspend: true`."
     FORBIDDEN = "Forbidden", "The operator lacks a right; the message names it."

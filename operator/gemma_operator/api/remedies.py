@@ -79,7 +79,9 @@ REMEDIES: Final = {
     "InvalidSpec": _user("change the field that the message names"),
     "NotImplemented": _user("take the field out"),
     "SchemaOutdated": _user("install the CRDs of this version of the operator"),
-    "Conflict": _user("delete the object that the message names, or rename this deployment"),
+    "Conflict": _user(
+        "delete the object that the message names, or rename this deployment; make who changes it leave it alone"
+    ),
     "HandsOff": _nobody("take the annotation gemma-operator.io/reconcile away"),
     "Suspended": _nobody("set suspend: false to serve again"),
     "Forbidden": _user("give the operator this right (manifests/base/rbac.yaml)"),

@@ -72,3 +72,8 @@ class Decision:
     ask: Ask = Ask.NOTHING
     events: tuple[Event, ...] = field(default=())
     look_again_after_seconds: float | None = None
+
+
+def soonest(*seconds: float | None) -> float | None:
+    """The first moment that is still to come: what is over brings no further look by itself."""
+    return min((each for each in seconds if each is not None and each > 0), default=None)

@@ -11,20 +11,10 @@ from typing import Any, Final
 
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.decision import Event, StatusFields
+from gemma_operator.backends.kubernetes import standing
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.planner import correction, left, prediction
 
-_CALM: Final = frozenset(
-    {
-        Reason.STARTING_UP,
-        Reason.PULLING_IMAGE,
-        Reason.DOWNLOADING,
-        Reason.ROLLING_OUT,
-        Reason.PROVISIONING,
-        Reason.NOT_PROVED,
-        Reason.NO_ENDPOINTS,
-    }
-)
 #: Members of status.plan that are settings, in words.
 _SETTINGS: Final = {
     "contextLength": "tokens of context",
@@ -47,7 +37,7 @@ def _ready(snapshot: Snapshot, said: tuple[Condition, ...]) -> Iterator[Event]:
     before: Mapping[str, str] = next((c for c in said_before if c.get("type") == "Ready"), {})
     if ready is None or (ready.status == before.get("status") and ready.reason == before.get("reason")):
         return
-    kind = "Normal" if ready.status == "True" or ready.reason in _CALM else "Warning"
+    kind = "Normal" if ready.status == "True" or ready.reason in standing.CALM else "Warning"
     yield Event(type=kind, reason=str(ready.reason), message=ready.message)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes import setbacks
 from gemma_operator.backends.kubernetes.claims import ClaimRecord, claims_of
+from gemma_operator.backends.kubernetes.contests import Contest
 from gemma_operator.backends.kubernetes.snapshot import (
     Child,
     Key,
@@ -43,6 +44,8 @@ class Sources:
     plan_from_status: Callable[[Mapping[str, Any]], Plan | None]
     pool_known: Callable[[Plan], bool]
     answers: Callable[[], Mapping[str, tuple[str, str]]]
+    #: By uid of the owner, at a moment.
+    contests: Callable[[str, datetime], Mapping[str, Contest]]
     living_uids: Callable[[str], frozenset[str]]
     schema_gaps: Callable[[Mapping[str, Any]], tuple[str, ...]]
     settings: OperatorSettings
@@ -173,6 +176,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         node_to_come=sources.node_to_come(plan) if plan is not None else "",
         refusing_nodes=sources.refusing_nodes(plan) if plan is not None else frozenset(),
         answers=sources.answers(),
+        contests=sources.contests(metadata["uid"], sources.now()),
         weights_pods=weights_pods_of(sources.caches, key),
         weights_times=weights_times_of(children),
         claims=claims_named(sources.caches, key.namespace, inputs),

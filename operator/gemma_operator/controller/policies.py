@@ -13,7 +13,7 @@ from datetime import datetime
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.api.parse import not_implemented_fields
-from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef, StatusFields
+from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef, StatusFields, soonest
 from gemma_operator.backends.kubernetes import claims, setbacks, speech
 from gemma_operator.backends.kubernetes import policies as kubernetes
 from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
@@ -168,7 +168,7 @@ def decide(snapshot: Snapshot, *, now: datetime, engine: Engine) -> Decision:
         decision,
         conditions=stamped,
         events=_together(decision.events, events.of(snapshot, stamped, decision.status)),
-        look_again_after_seconds=_soonest(
+        look_again_after_seconds=soonest(
             decision.look_again_after_seconds, setbacks.waits_seconds(snapshot, now=now)
         ),
     )
@@ -178,11 +178,6 @@ def _together(own: tuple[Event, ...], others: tuple[Event, ...]) -> tuple[Event,
     """What a policy tells comes first, and once."""
     told = {event.reason for event in own}
     return (*own, *(event for event in others if event.reason not in told))
-
-
-def _soonest(*seconds: float | None) -> float | None:
-    """The first moment that is still to come: what is over brings no further look by itself."""
-    return min((each for each in seconds if each is not None and each > 0), default=None)
 
 
 def _wanted_anew(snapshot: Snapshot) -> bool:

@@ -103,6 +103,7 @@ class Reconciler:
         self._parts.placement.forget(key)
         if uid := self._uids.pop(key, None):
             self._parts.sources.inputs.forget(uid)
+            self._parts.act.forget(uid)
 
 
 def engine_of(snapshot: Snapshot, default: Engine) -> Engine:

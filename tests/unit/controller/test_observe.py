@@ -79,6 +79,7 @@ class Tables:
             plan_from_status=lambda _obj: self.status_plan,
             pool_known=lambda _plan: self.known,
             answers=lambda: {"uid": ("a", "b")},
+            contests=lambda owner, now: {},
             living_uids=lambda namespace: frozenset({f"living in {namespace}"}),
             schema_gaps=lambda obj: (obj["metadata"]["name"],),
             settings=OperatorSettings(probe_period_seconds=7),

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Decision, Event, Manifest, ObjectRef
-from gemma_operator.backends.kubernetes import refusals
+from gemma_operator.backends.kubernetes import differences, refusals
+from gemma_operator.backends.kubernetes.contests import Contest, Contests
+from gemma_operator.backends.kubernetes.differences import Changed
 from gemma_operator.backends.kubernetes.ownership import digest, owned_hash
 from gemma_operator.backends.kubernetes.records import cut_child
 from gemma_operator.backends.kubernetes.render_weights import first_task
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 _ALWAYS = ("ServiceAccount", "Service", "NetworkPolicy", "Deployment")
 _FROM_TWO = "PodDisruptionBudget"
 _NOTE_MAX_LENGTH = 1024  # events.k8s.io/v1
+#: The apply that was refused, the patch that replaces lists, and the apply after it.
+_REQUESTS_OF_PUTTING_BACK = 3
 
 
 class Writer(Protocol):
@@ -104,14 +108,26 @@ class Answers:
 class Act:
     """Carries decisions out against one API server."""
 
-    def __init__(self, writer: Writer, *, instance: str, answers: Answers | None = None) -> None:
+    def __init__(
+        self, writer: Writer, *, instance: str, window_seconds: float, answers: Answers | None = None
+    ) -> None:
         self._writer = writer
         self._instance = instance
         self._answers = answers or Answers()
+        self._contests = Contests(window_seconds=window_seconds)
 
     def answers(self) -> Mapping[str, tuple[str, str]]:
         """What `Snapshot.answers` holds."""
         return self._answers.view()
+
+    def contests(self, owner_uid: str, now: datetime) -> Mapping[str, Contest]:
+        """What `Snapshot.contests` holds."""
+        return self._contests.of(owner_uid, now=now)
+
+    def forget(self, owner_uid: str) -> None:
+        """The deployment went, and its children with it."""
+        for uid in (owner_uid, *self._contests.forget(owner_uid)):
+            self._answers.forget(uid)
 
     def unknown_children(self, snapshot: Snapshot) -> tuple[str, ...]:
         """Kinds that may be made now and are in no cache: a stranger's object carries no label of ours."""
@@ -136,7 +152,7 @@ class Act:
         if _makes_anew(decision, snapshot) and not await self._is_still_wanted(snapshot):
             return Outcome()
         try:
-            applied = [await self._apply(manifest, snapshot) for manifest in decision.apply]
+            applied = [await self._apply(manifest, snapshot, now=now) for manifest in decision.apply]
         except (Forbidden, Rejected) as error:
             if refusals.namespace_is_going(error):
                 return Outcome()
@@ -168,17 +184,38 @@ class Act:
         except NotFound:
             return None
 
-    async def _apply(self, manifest: Manifest, snapshot: Snapshot) -> str:
+    async def _apply(self, manifest: Manifest, snapshot: Snapshot, *, now: datetime) -> str:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         known = next((child for child in snapshot.children if (child.kind, child.name) == (kind, name)), None)
-        answer = await self._send(manifest, uid=known.uid if known else "")
         sent = manifest["metadata"]["annotations"][names.APPLIED_HASH]
-        self._answers.note(answer["metadata"]["uid"], sent=sent, stood=owned_hash(answer))
+        changed = await self._since_then(manifest, snapshot, known, sent=sent)
+        answer, requests = await self._send(manifest, uid=known.uid if known else "")
+        uid, stood = answer["metadata"]["uid"], owned_hash(answer)
+        self._answers.note(uid, sent=sent, stood=stood)
+        admitted = stood != sent
+        if admitted:
+            changed = differences.within_our_request(manifest, answer)
+        self._contests.note(
+            snapshot.uid, uid, sent=sent, now=now, changed=changed, admitted=admitted, requests=requests
+        )
         return f"{kind}/{name}"
 
-    async def _send(self, manifest: Manifest, *, uid: str) -> Mapping[str, Any]:
+    async def _since_then(
+        self, manifest: Manifest, snapshot: Snapshot, known: Child | None, *, sent: str
+    ) -> Changed:
+        """What somebody made of a child that is applied a second time; asked before our own write covers it."""
+        if known is None or not self._contests.is_again(snapshot.uid, known.uid, sent=sent):
+            return Changed()
         try:
-            return await self._writer.apply(manifest, uid=uid)
+            live = await self._writer.read(known.kind, namespace=snapshot.key.namespace, name=known.name)
+        except NotFound:
+            return Changed()
+        return differences.by_others(manifest, live)
+
+    async def _send(self, manifest: Manifest, *, uid: str) -> tuple[Mapping[str, Any], int]:
+        """The answer, and how many requests it took."""
+        try:
+            return await self._writer.apply(manifest, uid=uid), 1
         except Rejected as error:
             # how the server says that a namesake took its place: 422, not 409
             if "metadata.uid" in str(error):
@@ -186,7 +223,7 @@ class Act:
             if not uid:
                 raise
             logger.info("%s; putting it back as a whole", error)
-        return await self._writer.put_back(manifest, uid=uid)
+        return await self._writer.put_back(manifest, uid=uid), _REQUESTS_OF_PUTTING_BACK
 
     async def _delete(self, ref: ObjectRef, snapshot: Snapshot) -> str:
         try:

@@ -33,14 +33,14 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def manifest_hash(manifest: Mapping[str, Any]) -> str:
     """Hash of what a manifest says; equals `owned_hash` of the object that it was applied to."""
-    return digest(_substance(manifest))
+    return digest(substance(manifest))
 
 
 def owned_hash(obj: Mapping[str, Any], *, manager: str = names.FIELD_MANAGER) -> str:
     """Hash of the live fields that `manager` owns by apply; empty where it owns nothing."""
-    fields = _applied_fields(obj, manager)
+    fields = applied_fields(obj, manager)
     ours = projected(obj, fields)
-    return digest(_substance(ours)) if fields and isinstance(ours, Mapping) else ""
+    return digest(substance(ours)) if fields and isinstance(ours, Mapping) else ""
 
 
 def projected(value: object, fields: Mapping[str, Any]) -> object:
@@ -51,7 +51,7 @@ def projected(value: object, fields: Mapping[str, Any]) -> object:
         below = ((key[2:], inner) for key, inner in fields.items() if key.startswith("f:"))
         return {name: projected(value[name], inner) for name, inner in below if name in value}
     if isinstance(value, list):
-        chosen = [(*_chooses(key), inner) for key, inner in fields.items() if key != "."]
+        chosen = [(*chooses(key), inner) for key, inner in fields.items() if key != "."]
         owned = ((item, _owned_of(item, chosen)) for item in value)
         return [projected(item, inner) for item, inner in owned if inner is not None]
     return value
@@ -62,7 +62,8 @@ def digest(value: object) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_HASH_LENGTH]
 
 
-def _applied_fields(obj: Mapping[str, Any], manager: str) -> Mapping[str, Any]:
+def applied_fields(obj: Mapping[str, Any], manager: str = names.FIELD_MANAGER) -> Mapping[str, Any]:
+    """The fieldsV1 set of what `manager` owns by apply."""
     for entry in obj["metadata"].get("managedFields", ()):
         if (entry.get("manager"), entry.get("operation")) == (manager, "Apply") and not entry.get(
             "subresource"
@@ -84,13 +85,16 @@ def _owned_of(item: object, chosen: _Chosen) -> Mapping[str, Any] | None:
 
 
 @lru_cache(maxsize=4096)
-def _chooses(key: str) -> tuple[Any, bool]:
-    """`k:{"name":"http"}` chooses by keys, `v:"value"` by the value itself. The same few come again and again."""
+def chooses(key: str) -> tuple[Any, bool]:
+    """The value that a key of a fieldsV1 set names, and whether by keys.
+
+    `k:{"name":"http"}` chooses by keys, `v:"value"` by the value itself. The same few come again and again."""
     kind, _, text = key.partition(":")
     return orjson.loads(text), kind == "k"
 
 
-def _substance(obj: Mapping[str, Any]) -> dict[str, Any]:
+def substance(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object says: without who it is, without its own hash and without its status."""
     metadata = {key: value for key, value in obj.get("metadata", {}).items() if key not in _IDENTITY}
     annotations = {k: v for k, v in metadata.pop("annotations", {}).items() if k != names.APPLIED_HASH}
     metadata |= {"annotations": annotations} if annotations else {}

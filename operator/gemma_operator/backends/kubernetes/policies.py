@@ -12,8 +12,8 @@ from datetime import datetime
 
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
-from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef
-from gemma_operator.backends.kubernetes import rollout, speech, standing, wedged
+from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef, soonest
+from gemma_operator.backends.kubernetes import contested, rollout, speech, standing, wedged
 from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner
 from gemma_operator.backends.kubernetes.view import (
@@ -30,6 +30,8 @@ Policy = Callable[[View, datetime], Decision | None]
 #: A foreign object gives no event when it goes: it is not ours to watch.
 _LOOK_FOR_FOREIGN_SECONDS = 30.0
 _LOOK_FOR_COLLECTOR_SECONDS = 2.0
+#: A repair that admission undoes within the same request changes nothing, so no event tells of it.
+_LOOK_AT_REPAIR_SECONDS = 1.0
 #: As many as a quarantine is told by, and one.
 KEPT_REFUSED = 3
 #: So many are deleted in one look; the deletions themselves bring the next.
@@ -191,12 +193,17 @@ def provision(view: View, now: datetime) -> Decision | None:
     """Children that are missing or not as they were applied are applied; what nothing renders is removed."""
     if not view.pending and not view.surplus:
         return None
+    known = {(child.kind, child.name) for child in view.snapshot.children}
+    repaired = any((sent["kind"], sent["metadata"]["name"]) in known for sent in view.pending)
+    # a restarted operator learns from the answer whether what it said of a contest still holds
+    learns = repaired and not view.contested and standing.was_contested(view.snapshot)
     return Decision(
         policy="provision",
         apply=view.pending,
         delete=tuple(ObjectRef(child.kind, child.name, child.uid) for child in view.surplus),
-        conditions=speech.everything(view),
-        status=speech.status(view),
+        conditions=() if learns else speech.everything(view),
+        status=None if learns else speech.status(view),
+        look_again_after_seconds=_LOOK_AT_REPAIR_SECONDS if repaired else None,
     )
 
 
@@ -245,4 +252,6 @@ POLICIES: tuple[Policy, ...] = (
 
 def decide(view: View, *, now: datetime) -> Decision:
     """The first policy that has something to say decides; `settled` always does."""
-    return next(decision for policy in POLICIES if (decision := policy(view, now)))
+    decision = next(decision for policy in POLICIES if (decision := policy(view, now)))
+    tried_again = contested.look_again_seconds(view.contested, view.snapshot)
+    return replace(decision, look_again_after_seconds=soonest(decision.look_again_after_seconds, tried_again))

@@ -16,6 +16,7 @@ from gemma_operator.api.conditions import Reason
 from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.kubernetes.claims import ClaimRecord, claims_of, one_node
 from gemma_operator.backends.kubernetes.containers import Container
+from gemma_operator.backends.kubernetes.contests import Contest
 from gemma_operator.backends.kubernetes.startup_ledger import PodTimes, WeightsTimes
 from gemma_operator.hardware.admissions import REFUSED
 from gemma_operator.planner.alternatives import Alternative
@@ -229,6 +230,8 @@ class Snapshot:
     spare: Spare | None = None
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: Children that were applied again, or answered otherwise than they were sent, by uid.
+    contests: Mapping[str, Contest] = field(default_factory=dict)
     #: Pods of the Job that brings the weights, of earlier ones too.
     weights_pods: tuple[WeightsPod, ...] = ()
     #: The PersistentVolumeClaims that the spec names and that exist, by name.

@@ -37,6 +37,8 @@ _BEFORE_A_NODE: Final = frozenset(
 
 def everything(view: View) -> tuple[Condition, ...]:
     """All conditions of a placed deployment that is not suspended."""
+    if view.contested and view.contested[0].grave:
+        return _contested(view, view.contested[0].trouble)
     found = troubles.of(view) or wedged.trouble(view.health)
     ready = _ready(view, found)
     said = [ready, _planned(view), _provisioned(view, found), *_weights(view), _healthy(view, found)]
@@ -45,6 +47,18 @@ def everything(view: View) -> tuple[Condition, ...]:
     elif ready.status != "True" or view.health.outdated:
         said.append(conditions.reconciling(*_at_work(view, ready)))
     return tuple(said)
+
+
+def _contested(view: View, found: Trouble) -> tuple[Condition, ...]:
+    """A child is another thing than was wanted: this generation is not what is served, whatever serves."""
+    return (
+        conditions.not_ready(found.reason, found.message),
+        _planned(view),
+        conditions.not_provisioned(found.reason, found.message),
+        *_weights(view),
+        _healthy(view, found),
+        conditions.stalled(found.reason, found.message),
+    )
 
 
 def _weights(view: View) -> tuple[Condition, ...]:
@@ -172,7 +186,8 @@ def _provisioned(view: View, found: Trouble | None) -> Condition:
         if found is not None and found.reason in _BEFORE_A_NODE:
             return conditions.not_provisioned(found.reason, found.message)
         return conditions.not_provisioned(Reason.PROVISIONING, "replicas wait for their nodes")
-    return conditions.provisioned("all children exist and every replica has its node")
+    remark = "".join(f"; {each.remark}" for each in view.contested)
+    return conditions.provisioned(f"all children exist and every replica has its node{remark}")
 
 
 def _healthy(view: View, found: Trouble | None) -> Condition:

@@ -9,6 +9,18 @@ from gemma_operator.api import conditions
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 
+#: Reasons of a Ready that is on its way.
+CALM: Final = frozenset(
+    {
+        Reason.STARTING_UP,
+        Reason.PULLING_IMAGE,
+        Reason.DOWNLOADING,
+        Reason.ROLLING_OUT,
+        Reason.PROVISIONING,
+        Reason.NOT_PROVED,
+        Reason.NO_ENDPOINTS,
+    }
+)
 _BY_ASKING: Final = frozenset({Reason.PROBE_FAILED.value, Reason.WRONG_MODEL.value, Reason.WEDGED.value})
 
 
@@ -17,6 +29,27 @@ def was_ready(snapshot: Snapshot) -> bool:
     return any(
         condition.get("type") == "Ready"
         and condition.get("status") == "True"
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def is_in_trouble(snapshot: Snapshot) -> bool:
+    """This generation is not Ready, and not on its way to be."""
+    return any(
+        condition.get("type") == "Ready"
+        and condition.get("status") != "True"
+        and condition.get("reason") not in CALM
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def was_contested(snapshot: Snapshot) -> bool:
+    """It was said of this generation that somebody changes a child back."""
+    return any(
+        condition.get("type") == "Ready"
+        and condition.get("reason") == Reason.CONFLICT.value
         and condition.get("observedGeneration") == snapshot.generation
         for condition in snapshot.status.get("conditions", ())
     )

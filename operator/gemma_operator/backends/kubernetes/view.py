@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
-from gemma_operator.backends.kubernetes import rollout, wedged, weights
+from gemma_operator.backends.kubernetes import contested, rollout, wedged, weights
+from gemma_operator.backends.kubernetes.contested import Contested
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
@@ -40,6 +41,8 @@ class View:
     pending: tuple[Manifest, ...]
     #: Children of ours that nothing renders any more.
     surplus: tuple[Child, ...]
+    #: Children that are not left as they were applied.
+    contested: tuple[Contested, ...]
     weights: Weights
     health: Health
     #: Hash of the pod template as it is rendered.
@@ -118,6 +121,7 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
             if ((child.kind, child.name) not in rendered or child == fetched.stale)
             and owner_of(child, snapshot) is Owner.OURS
         ),
+        contested=contested.found(_ours(manifests, snapshot), snapshot),
         weights=fetched,
         health=health(snapshot, wanted=deployment.spec.replicas, intent=intent, port=engine.port),
         intent=intent,
@@ -193,12 +197,17 @@ def _pending(manifests: Iterable[Manifest], snapshot: Snapshot, fetched: Weights
 
 
 def _stands(manifest: Manifest, snapshot: Snapshot) -> bool:
-    """The child is as it was sent, or as the server answered when exactly this was sent last."""
-    sent = manifest["metadata"]["annotations"][names.APPLIED_HASH]
+    """The child is as it was sent, or is not to be sent again yet."""
+    return any(contested.is_left(child, snapshot, sent=sent) for child, sent in _ours([manifest], snapshot))
+
+
+def _ours(manifests: Iterable[Manifest], snapshot: Snapshot) -> Iterator[tuple[Child, str]]:
+    """Children of ours that are rendered, each with the hash of what it should be."""
+    sent = {
+        (each["kind"], each["metadata"]["name"]): each["metadata"]["annotations"][names.APPLIED_HASH]
+        for each in manifests
+    }
     for child in snapshot.children:
-        if (child.kind, child.name) == (manifest["kind"], manifest["metadata"]["name"]):
-            owned = owner_of(child, snapshot) is Owner.OURS
-            return owned and (
-                child.owned_hash == sent or snapshot.answers.get(child.uid) == (sent, child.owned_hash)
-            )
-    return False
+        place = child.kind, child.name
+        if place in sent and owner_of(child, snapshot) is Owner.OURS:
+            yield child, sent[place]

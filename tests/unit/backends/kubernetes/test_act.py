@@ -86,7 +86,7 @@ DECISION = Decision(policy="provision", apply=MANIFESTS, conditions=(READY,), st
 
 
 async def act(decision, *, server, snapshot=None, answers=None):
-    return await Act(server, instance="test", answers=answers).act(
+    return await Act(server, instance="test", window_seconds=600, answers=answers).act(
         decision, snapshot or a_snapshot(), now=NOW
     )
 
@@ -214,13 +214,13 @@ async def test_every_field_of_the_status_has_its_place():
 
 
 async def test_the_server_answers_what_was_sent_and_nothing_is_remembered():
-    acting = Act(Server(), instance="test")
+    acting = Act(Server(), instance="test", window_seconds=600)
     await acting.act(DECISION, a_snapshot(), now=NOW)
     assert acting.answers() == {}
 
 
 async def test_a_child_that_a_webhook_changed_is_remembered_as_it_stands():
-    acting = Act(Server(adds={"injected": True}), instance="test")
+    acting = Act(Server(adds={"injected": True}), instance="test", window_seconds=600)
     await acting.act(DECISION, a_snapshot(), now=NOW)
     service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
     sent, stood = acting.answers()["uid-of-Service"]
@@ -349,7 +349,7 @@ PLANNED = {"plan": a_plan(), "placement": a_placement(a_plan())}
 
 
 def looked_for(**changes):
-    return Act(Server(), instance="test").unknown_children(a_snapshot(**{**PLANNED, **changes}))
+    return Act(Server(), instance="test", window_seconds=600).unknown_children(a_snapshot(**{**PLANNED, **changes}))
 
 
 def test_before_anything_is_made_its_place_is_looked_at():
@@ -381,5 +381,5 @@ def test_nothing_is_looked_for_where_nothing_will_be_made(changes):
 async def test_who_stands_there_is_found_and_who_does_not_is_none():
     service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
     server = Server(standing={"Service": stored(service)})
-    found = await Act(server, instance="test").look_for(("Service", "Deployment"), a_snapshot())
+    found = await Act(server, instance="test", window_seconds=600).look_for(("Service", "Deployment"), a_snapshot())
     assert [(child.kind, child.uid) for child in found] == [("Service", "uid-of-Service")]
