@@ -102,12 +102,7 @@ def test_every_flag_that_is_emitted_is_refused_in_extra_args(flag):
 
 
 def test_every_variable_that_is_set_is_refused_in_env():
-    names = [
-        name
-        for name, _ in VLLM.environment(
-            a_plan(), some_serving(hub_endpoint="https://hub.internal", offline=True)
-        )
-    ]
+    names = [name for name, _ in VLLM.environment(a_plan(), some_serving(offline=True))]
     assert [name for name in names if not is_owned_variable(name)] == []
 
 
@@ -285,12 +280,6 @@ def test_the_engines_own_deadline_is_the_plans():
         dict(VLLM.environment(a_plan(), some_serving(startup_seconds=1720)))["VLLM_ENGINE_READY_TIMEOUT_S"]
         == "1720"
     )
-
-
-def test_weights_come_from_the_mirror_where_there_is_one():
-    assert "HF_ENDPOINT" not in dict(VLLM.environment(a_plan(), some_serving()))
-    mirrored = VLLM.environment(a_plan(), some_serving(hub_endpoint="https://hub.internal"))
-    assert dict(mirrored)["HF_ENDPOINT"] == "https://hub.internal"
 
 
 LIMITS = st.lists(

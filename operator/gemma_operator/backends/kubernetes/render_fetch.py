@@ -18,7 +18,7 @@ from gemma_operator.backends.kubernetes.ownership import sealed
 from gemma_operator.backends.kubernetes.render_container import image_of, proxy_variables
 from gemma_operator.backends.kubernetes.render_parts import Json, child, filled, labels_of, name_of
 from gemma_operator.backends.kubernetes.render_volumes import CACHE_PATH
-from gemma_operator.backends.kubernetes.render_weights import CONTAINER, Delivery, Task, Way
+from gemma_operator.backends.kubernetes.render_weights import CLAIM_GROUP, CONTAINER, Delivery, Task, Way
 from gemma_operator.backends.kubernetes.weights_script.rules import FINAL_EXIT
 from gemma_operator.planner.values import Plan
 from gemma_operator.settings import OperatorSettings
@@ -157,7 +157,7 @@ def _job_pod(
         "resources": filled({"requests": requests, "limits": limits}),
     }
     # what a driver mounts may be root's alone; weights are given to be read, so nothing is changed where they lie
-    owned = {} if reads else {"fsGroup": _USER, "fsGroupChangePolicy": "OnRootMismatch"}
+    owned = {} if reads else {"fsGroup": CLAIM_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
     volumes = [
         {"name": "cache", "emptyDir": {"sizeLimit": _SCRATCH}},
         used.volume(read_only=reads) if used else None,

@@ -26,6 +26,8 @@ from gemma_operator.planner.values import Plan
 from gemma_operator.settings import OperatorSettings
 
 CONTAINER: Final = "weights"
+#: Whose volume a claim becomes that the Job fills (fsGroup), as far as its driver can do that.
+CLAIM_GROUP: Final = 2000
 POD_ROOT: Final = "/cache/weights"
 SHARED_ROOT: Final = "/mnt/weights"
 SOURCE_ROOT: Final = "/mnt/model"
@@ -83,6 +85,15 @@ class Delivery:
     def by_the_pod(self) -> bool:
         """Each pod brings them, or finds that another of its node did."""
         return self.way in (Way.POD, Way.NODE)
+
+    @property
+    def groups(self) -> list[int]:
+        """Groups of who reads them: the kubelet gives a claim that is filled to its group and takes it from group 0.
+
+        changeFilePermission in pkg/volume/volume_linux.go of Kubernetes 1.37.2. On a volume that is closed to others
+        the engine would find nothing. Not as fsGroup: nothing is to be changed for who only reads.
+        """
+        return [CLAIM_GROUP] if self.way is Way.CLAIM else []
 
     def volume(self, *, read_only: bool) -> Json | None:
         """The pod's volume of its own for them; None where they lie in its cache."""
