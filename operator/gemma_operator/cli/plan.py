@@ -157,7 +157,7 @@ def plan(question: Asked, fleet: Fleet, catalog: Catalog, *, planned_at: str) ->
         plan=made,
         why_not="" if made else _why_not(question, choice, verdict, catalog, empty=not shapes),
         alternatives=explain.alternatives(choice, verdict),
-        candidates=listing.listed(choice, verdict, request),
+        candidates=listing.listed(choice, verdict),
         replicas=ask.replicas,
     )
 

@@ -136,8 +136,7 @@ def _pool_of(candidate: Candidate) -> str:
 
 
 def _fits(ranked: Ranked, choice: Choice) -> Alternative:
-    assert choice.fit is not None
-    code, message = words.not_taken(ranked, choice.fit)
+    code, message = words.not_taken(ranked, choice)
     return _alternative(ranked.fit.candidate, code.value, message)
 
 

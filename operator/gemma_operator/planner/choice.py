@@ -21,8 +21,8 @@ from typing import Final
 from gemma_operator.catalog.records import Catalog, Price
 from gemma_operator.planner.room import Room
 from gemma_operator.planner.values import Feasible, Fit, LeftPool, Request
+from gemma_operator.planner.worth import headroom_mib, node_price_share
 
-MIB: Final = 1024**2
 SPOT_REQUIRED: Final = "Required"
 
 #: What decides, in this order; the first five are known without room, `price` stands for accelerators and
@@ -71,6 +71,8 @@ class Ranked:
     fit: Fit
     room: Room | None
     lost_by: str
+    #: MiB of each GPU that nothing of the request needs.
+    headroom_mib: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class _Member:
     fit: Fit
     price: Price | None
     size: tuple[int, int]
+    headroom_mib: int
     rest: tuple[bool, int, int, int, tuple[str, ...]]
 
 
@@ -121,6 +124,8 @@ class Choice:
     ranking: Ranking
     asked: tuple[_Standing, ...] = ()
     best: _Standing | None = None
+    #: How many were asked for.
+    replicas: int = 0
     #: The resource of the host (cpu, memory, ephemeral-storage, pods) that leaves `best` short of replicas.
     limit: str = ""
     #: What the namespace's quotas and limits say against more replicas of `best`; empty where nodes are the limit.
@@ -134,6 +139,11 @@ class Choice:
         return self.best.member.fit if self.best else None
 
     @property
+    def headroom_mib(self) -> int:
+        """What `fit` leaves of each GPU."""
+        return self.best.member.headroom_mib if self.best else 0
+
+    @property
     def placed(self) -> bool:
         """Whether a plan is made of it and claims its room."""
         return self.outcome in PLACED
@@ -144,20 +154,12 @@ class Choice:
             return
         for standing in self.asked:
             lost_by = _lost_by(self.best, standing) if self.placed else "room"
-            yield Ranked(standing.member.fit, standing.room, lost_by)
+            yield Ranked(standing.member.fit, standing.room, lost_by, standing.member.headroom_mib)
         last = self.asked[-1].group
         for group in self.ranking.groups[self.ranking.groups.index(last) + 1 :]:
             for member in group.members:
-                yield Ranked(member.fit, None, _first_difference(self.best.group.key, group.key))
-
-
-def node_price_share(fit: Fit) -> Price | None:
-    """What one replica costs an hour: its part of a node's accelerators."""
-    shape = fit.candidate.shape
-    if shape is None or shape.node_price is None or shape.accelerators_per_node < 1:
-        return None
-    amount = shape.node_price.amount * fit.candidate.tensor_parallel / shape.accelerators_per_node
-    return Price(amount=amount, currency=shape.node_price.currency)
+                lost_by = _first_difference(self.best.group.key, group.key)
+                yield Ranked(member.fit, None, lost_by, member.headroom_mib)
 
 
 def rank(
@@ -168,7 +170,9 @@ def rank(
     groups: defaultdict[_GroupKey, list[_Member]] = defaultdict(list)
     key_of = _group_key_of(request)
     for fit in feasible.fits:
-        member = _Member(fit=fit, price=price(fit), size=_size(fit), rest=_rest(fit, request, places))
+        left = headroom_mib(fit, concurrency=request.concurrency)
+        rest = _rest(fit, request, places, headroom=left)
+        member = _Member(fit=fit, price=price(fit), size=_size(fit), headroom_mib=left, rest=rest)
         groups[key_of(fit)].append(member)
     return Ranking(
         groups=tuple(
@@ -187,22 +191,10 @@ def choose(ranking: Ranking, *, replicas: int, room: RoomOf, waited: bool = Fals
         standings = _standings(group, replicas=replicas, room=room)
         asked += standings
         if standings[0].outcome in PLACED:
-            return Choice(standings[0].outcome, ranking, tuple(asked), standings[0])
+            return Choice(standings[0].outcome, ranking, tuple(asked), standings[0], replicas)
     if not asked:
         return Choice(Outcome.NOTHING_FITS, ranking)
-    return Choice(Outcome.WAITING, ranking, tuple(asked), asked[0])
-
-
-def headroom_mib(fit: Fit, *, concurrency: int) -> int:
-    """MiB a GPU that nothing of the request needs: the KV cache beyond `concurrency` full contexts among it.
-
-    The engine reserves all that is left for its KV cache, so what is needed is a part of the reserve: the
-    tokens asked for out of the tokens that it holds.
-    """
-    memory = fit.memory
-    asked_tokens = min(fit.kv_tokens, fit.settings.context_length * concurrency)
-    needed = memory.kv_cache_bytes * asked_tokens // fit.kv_tokens if fit.kv_tokens else memory.kv_cache_bytes
-    return (memory.usable_bytes - memory.weights_bytes - memory.overhead_bytes - needed) // MIB
+    return Choice(Outcome.WAITING, ranking, tuple(asked), asked[0], replicas)
 
 
 def _group_key_of(request: Request) -> Callable[[Fit], _GroupKey]:
@@ -227,13 +219,13 @@ def _size(fit: Fit) -> tuple[int, int]:
 
 
 def _rest(
-    fit: Fit, request: Request, places: Mapping[str, int]
+    fit: Fit, request: Request, places: Mapping[str, int], *, headroom: int
 ) -> tuple[bool, int, int, int, tuple[str, ...]]:
     candidate = fit.candidate
     checkpoint, shape = candidate.checkpoint, candidate.shape
     return (
         bool(shape and shape.spot) and request.spot != SPOT_REQUIRED,
-        -headroom_mib(fit, concurrency=request.concurrency),
+        -headroom,
         places.get(checkpoint.name, len(places)) if checkpoint else len(places),
         candidate.tensor_parallel,
         shape.sort_key if shape else (),

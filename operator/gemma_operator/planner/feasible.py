@@ -177,15 +177,19 @@ def _checkpoint_refused(candidate: Candidate, request: Request, shape: PoolShape
     """What the checkpoint itself asks for."""
     checkpoint, gpus = candidate.checkpoint, candidate.tensor_parallel
     assert checkpoint is not None
-    if gpus not in checkpoint.tensor_parallel or candidate.variant.query_heads % gpus:
-        return f"{checkpoint.repo} does not divide by {gpus} GPUs"
+    heads = candidate.variant.query_heads
+    if gpus not in checkpoint.tensor_parallel or heads % gpus:
+        able = [str(each) for each in checkpoint.tensor_parallel if heads % each == 0]
+        return f"{checkpoint.repo} does not divide by {gpus} GPUs, only by {', '.join(able)}"
     least = checkpoint.minimum_engine_versions.get(request.engine)
     if least is not None and versions.parse(request.engine_version) < versions.parse(least):
-        return f"{checkpoint.repo} needs {request.engine} {least}"
+        return f"{checkpoint.repo} needs {request.engine} {least}, and {request.engine_version} is asked for"
     capability = shape.compute_capability
     if capability is not None and capability < checkpoint.minimum_compute_capability:
-        needed = ".".join(map(str, checkpoint.minimum_compute_capability))
-        return f"{checkpoint.repo} needs compute capability {needed}"
+        needed, has = (
+            ".".join(map(str, each)) for each in (checkpoint.minimum_compute_capability, capability)
+        )
+        return f"{checkpoint.repo} needs compute capability {needed}, {shape.accelerator} has {has}"
     return None
 
 

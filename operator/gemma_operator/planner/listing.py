@@ -14,9 +14,10 @@ from typing import Final
 
 from gemma_operator.planner import words
 from gemma_operator.planner.alternatives import by_preference
-from gemma_operator.planner.choice import MIB, Choice, Ranked, headroom_mib
+from gemma_operator.planner.choice import Choice, Ranked
 from gemma_operator.planner.sums import NO, TIGHT, YES
-from gemma_operator.planner.values import Candidate, Code, Feasible, Fit, Rejection, Request
+from gemma_operator.planner.values import Candidate, Code, Feasible, Fit, Rejection
+from gemma_operator.planner.worth import MIB
 
 CHOSEN: Final = "Chosen"
 NEAREST: Final = 3
@@ -36,9 +37,9 @@ class Listed:
     message: str
 
 
-def listed(choice: Choice, verdict: Feasible, request: Request) -> tuple[Listed, ...]:
+def listed(choice: Choice, verdict: Feasible) -> tuple[Listed, ...]:
     """All that was looked at, the chosen one first."""
-    entries = [*_fitting(choice, request), *(_rejected(each) for each in by_preference(verdict))]
+    entries = [*_fitting(choice), *(_rejected(each) for each in by_preference(verdict))]
     names = _names([entry.candidate for entry in entries])
     return tuple(replace(entry, name=name) for name, entry in zip(names, entries, strict=True))
 
@@ -54,7 +55,7 @@ def nearest(entries: Sequence[Listed], name: str) -> list[str]:
     return get_close_matches(name, [entry.name for entry in entries], n=NEAREST, cutoff=0.4)
 
 
-def _fitting(choice: Choice, request: Request) -> Iterator[Listed]:
+def _fitting(choice: Choice) -> Iterator[Listed]:
     for ranked in choice.ranked():
         fit = ranked.fit
         offers = fit.memory.usable_bytes // MIB
@@ -64,7 +65,7 @@ def _fitting(choice: Choice, request: Request) -> Iterator[Listed]:
             fit.candidate,
             fit,
             TIGHT if fit.tight else YES,
-            offers - headroom_mib(fit, concurrency=request.concurrency),
+            offers - ranked.headroom_mib,
             offers,
             code,
             message,
@@ -72,10 +73,9 @@ def _fitting(choice: Choice, request: Request) -> Iterator[Listed]:
 
 
 def _verdict(choice: Choice, ranked: Ranked) -> tuple[str, str]:
-    assert choice.fit is not None
     if choice.placed and not ranked.lost_by:
         return CHOSEN, f"the KV cache holds {words.number(ranked.fit.kv_tokens)} tokens"
-    code, message = words.not_taken(ranked, choice.fit)
+    code, message = words.not_taken(ranked, choice)
     return code.value, message
 
 

@@ -15,11 +15,12 @@ from gemma_operator.catalog.records import Catalog
 from gemma_operator.hardware.namespaces import NO_RULES, NamespaceRules
 from gemma_operator.hardware.records import PodRecord, Pool, PoolId
 from gemma_operator.planner.allowance import Allowance, Allowances
-from gemma_operator.planner.choice import Choice, PriceOf, Ranking, choose, node_price_share, rank
+from gemma_operator.planner.choice import Choice, PriceOf, Ranking, choose, rank
 from gemma_operator.planner.demand import demand
 from gemma_operator.planner.left import Leaving, noted, room_beside
 from gemma_operator.planner.room import NO_ROOM, Claim, Ledger, Room
 from gemma_operator.planner.values import Feasible, Fit, LeftPool, ReplicaDemand, Request
+from gemma_operator.planner.worth import node_price_share
 
 Key = tuple[str, str]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from gemma_operator.catalog.records import Catalog, Checkpoint, Engine, Price
 from gemma_operator.planner import explain, weights
 from gemma_operator.planner.annotation import from_annotation, to_annotation
-from gemma_operator.planner.choice import Choice, Outcome, node_price_share
+from gemma_operator.planner.choice import Choice, Outcome
 from gemma_operator.planner.demand import demand
 from gemma_operator.planner.needs import Needs
 from gemma_operator.planner.own_weights import told_shape
@@ -32,6 +32,7 @@ from gemma_operator.planner.values import (
 )
 from gemma_operator.planner.vllm import kv_cache, versions
 from gemma_operator.planner.words import money
+from gemma_operator.planner.worth import node_price_share
 
 __all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "money", "to_annotation", "to_status"]
 

@@ -123,7 +123,7 @@ def without_accelerators(request: Request, shape: PoolShape, catalog: Catalog) -
     del request, catalog
     if shape.accelerators_per_node >= 1:
         return None
-    return Code.NODE_TOO_SMALL, {"message": f"a node has no {shape.id.resource_name}"}
+    return Code.NODE_TOO_SMALL, {"message": f"a node has 0 of {shape.id.resource_name}"}
 
 
 RULES: Final[tuple[Rule, ...]] = (

@@ -11,9 +11,10 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from gemma_operator.hardware.records import PoolShape, Sharing
-from gemma_operator.planner.choice import Ranked, node_price_share
+from gemma_operator.planner.choice import Choice, Ranked
 from gemma_operator.planner.steps import contexts
 from gemma_operator.planner.values import Candidate, Code, Fit, Rejection
+from gemma_operator.planner.worth import MIB, node_price_share
 
 MAX_MESSAGE: Final = 256
 _SMALLEST_MONEY: Final = Decimal("0.000001")
@@ -26,11 +27,13 @@ def rejection(rejected: Rejection) -> str:
     return shortened(_SAID[rejected.code](rejected.candidate, rejected.details), MAX_MESSAGE)
 
 
-def not_taken(other: Ranked, taken: Fit) -> tuple[Code, str]:
-    """Why a candidate that fits is not the plan."""
+def not_taken(other: Ranked, choice: Choice) -> tuple[Code, str]:
+    """Why a candidate that fits is not the plan, by what it lost; while waiting, why it waits too."""
     if other.lost_by == "room":
-        return Code.NO_ROOM, "fits, but its pool has no room for every replica"
-    return Code.LATER_IN_ORDER, shortened(f"fits; {_order_words(other, taken)}", MAX_MESSAGE)
+        several = f"{choice.replicas} replicas" if choice.replicas > 1 else "a replica"
+        message = f"fits, but its pool has no room for {several} of {_devices(other.fit.candidate)}"
+        return Code.NO_ROOM, shortened(message, MAX_MESSAGE)
+    return Code.LATER_IN_ORDER, shortened(f"fits; {_order_words(other, choice)}", MAX_MESSAGE)
 
 
 def shortened(text: str, most: int) -> str:
@@ -40,31 +43,55 @@ def shortened(text: str, most: int) -> str:
     return text[: most - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "\u2026"
 
 
-def _order_words(other: Ranked, taken: Fit) -> str:
+def _order_words(other: Ranked, choice: Choice) -> str:
+    taken = choice.fit
+    assert taken is not None
     candidate, best = other.fit.candidate, taken.candidate
+    left, best_left = gib(other.headroom_mib), gib(choice.headroom_mib)
     words: dict[str, str] = {
-        "backend": f"{best.backend} comes before it in placement.backends",
-        "variant": f"{best.variant.name} comes before it in model.variants",
-        "precision": f"{best.precision} comes before it in model.precisions",
+        "backend": f"{best.backend} comes before {candidate.backend} in placement.backends",
+        "variant": f"{best.variant.name} comes before {candidate.variant.name} in model.variants",
+        "precision": f"{best.precision} comes before {candidate.precision} in model.precisions",
         "context": f"with {number(other.fit.settings.context_length)} tokens of context, "
         f"the plan has {number(taken.settings.context_length)}",
-        "tight": "only inside the band of the estimate, the plan outside of it",
+        "tight": f"it leaves {left} of each GPU, less than the {_band(other.fit)} band, the plan {best_left}",
         "price": _costlier(other.fit, taken),
-        "spot": "its nodes may be taken away at any time",
-        "headroom": "it leaves less of each GPU to spare",
-        "checkpoint": "its checkpoint comes later in the catalog",
+        "spot": "its nodes are spot and those of the plan are not known to be",
+        "headroom": f"it leaves {left} of each GPU, the plan {best_left}",
+        "checkpoint": f"{_repo(best)} comes before {_repo(candidate)} in the catalog",
         "tensorParallel": f"it takes {candidate.tensor_parallel} GPUs, the plan {best.tensor_parallel}",
     }
-    return words.get(other.lost_by, "its pool comes later by name")
+    return words.get(other.lost_by, f"{_pool(best)} comes before {_pool(candidate)} by name")
+
+
+def _band(fit: Fit) -> str:
+    return gib(fit.memory.band_bytes // MIB)
+
+
+def _repo(candidate: Candidate) -> str:
+    return candidate.checkpoint.repo if candidate.checkpoint else candidate.precision
+
+
+def _pool(candidate: Candidate) -> str:
+    """With its shape, since one node group may have several."""
+    pool = candidate.shape.id if candidate.shape else None
+    return f"{pool.source.value}/{pool.name}@{pool.shape}" if pool else candidate.backend
 
 
 def _costlier(other: Fit, taken: Fit) -> str:
     """In money where both have a price that says so; else number and size of the GPUs stand for it."""
     here, best = node_price_share(other), node_price_share(taken)
-    devices = _devices(other.candidate)
+    devices, others = _devices(other.candidate), _devices(taken.candidate)
     if here and best and here.currency == best.currency and here.amount > best.amount:
         return f"{devices} cost {money(here.amount)} {here.currency} an hour, the plan {money(best.amount)}"
-    return f"{devices} are more GPU than {_devices(taken.candidate)}"
+    if other.candidate.tensor_parallel == taken.candidate.tensor_parallel:
+        devices, others = (f"{said} ({_memory(fit)})" for said, fit in ((devices, other), (others, taken)))
+    return f"{devices} is more GPU than {others}"
+
+
+def _memory(fit: Fit) -> str:
+    shape = fit.candidate.shape
+    return gib(shape.memory_mib) if shape and shape.memory_mib else "of unknown memory"
 
 
 def _weights_too_large(candidate: Candidate, details: _Details) -> str:
@@ -100,6 +127,7 @@ def _message(candidate: Candidate, details: _Details) -> str:
     return str(details["message"])
 
 
+#: NoRoom and LaterInOrder are said of what fits: see `not_taken`.
 _SAID: Final[Mapping[Code, Callable[[Candidate, _Details], str]]] = {
     Code.NO_CHECKPOINT: lambda c, d: (
         f"no {c.precision} checkpoint of {c.variant.name} ({d['tuning']}) is known"
@@ -126,8 +154,6 @@ _SAID: Final[Mapping[Code, Callable[[Candidate, _Details], str]]] = {
     Code.NODE_TOO_SMALL: _message,
     Code.WEIGHTS_TOO_LARGE: _weights_too_large,
     Code.KV_CACHE_TOO_SMALL: _kv_cache_too_small,
-    Code.NO_ROOM: lambda c, d: "fits, but its pool has no room for every replica",
-    Code.LATER_IN_ORDER: lambda c, d: "fits, but comes later in the order",
     Code.BACKEND_NOT_AVAILABLE: lambda c, d: f"{d['backend']} is not there yet in this version",
 }
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from gemma_operator.catalog.loader import packaged
 from gemma_operator.catalog.records import Price
-from gemma_operator.planner.choice import KEYS, Outcome, choose, headroom_mib, node_price_share, rank
+from gemma_operator.planner.choice import KEYS, Outcome, choose, rank
 from gemma_operator.planner.room import Room
+from gemma_operator.planner.worth import headroom_mib, node_price_share
 from unit.planner.builders import a_fit, a_request, a_shape, feasible
 
 PLENTY = Room(100, 100)

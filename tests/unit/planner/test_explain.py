@@ -1,5 +1,6 @@
 """Words for what is shown: numbers in GiB, a remedy, and never more than a status may hold."""
 
+import re
 from dataclasses import replace
 from decimal import Decimal
 
@@ -87,7 +88,7 @@ def test_a_cache_that_is_too_small():
                 "driver, or bring an image built on CUDA 12 (vllm#39878)"
             ),
         ),
-        ({}, {"accelerators_per_node": 0}, "a node has no nvidia.com/gpu"),
+        ({}, {"accelerators_per_node": 0}, "a node has 0 of nvidia.com/gpu"),
         (
             {"context_length": 200_000},
             {},
@@ -119,7 +120,11 @@ def test_a_modality_that_is_missing():
     assert told(request, a_pool()) == "31B takes no audio"
 
 
-@pytest.mark.parametrize("code", Code)
+#: What is said of one that fits: see `test_each_key_of_the_order_has_words_of_its_own`.
+OF_FITS = {Code.NO_ROOM, Code.LATER_IN_ORDER}
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code not in OF_FITS])
 def test_every_code_has_words(code):
     details = dict.fromkeys(
         (
@@ -280,7 +285,7 @@ def test_an_accelerator_that_nobody_knows():
 def test_why_one_that_fits_is_not_taken(key):
     request = a_request("31B", "E4B", precisions=("bf16", "fp8"))
     choice, found = chosen(request, a_pool(gpus=2))
-    code, said = words.not_taken(Ranked(found.fits[-1], Room(0, 0), key), choice.fit)
+    code, said = words.not_taken(Ranked(found.fits[-1], Room(0, 0), key, 0), choice)
     assert said.startswith("fits")
     assert len(said) <= 256
     assert code is (Code.NO_ROOM if key == "room" else Code.LATER_IN_ORDER)
@@ -289,18 +294,35 @@ def test_why_one_that_fits_is_not_taken(key):
 def test_each_key_of_the_order_has_words_of_its_own():
     request = a_request("31B", "E4B", precisions=("bf16", "fp8"))
     choice, found = chosen(request, a_pool(gpus=2))
-    said = {key: words.not_taken(Ranked(found.fits[-1], None, key), choice.fit)[1] for key in KEYS}
-    assert len(set(said.values())) == len(KEYS)
-    assert said["variant"] == "fits; 31B comes before it in model.variants"
+    other = next(
+        fit for fit in found.fits if fit.candidate.precision == "fp8" and fit.candidate.variant.name == "E4B"
+    )
+    choice = replace(choice, replicas=3)
+    said = {key: words.not_taken(Ranked(other, None, key, 2048), choice)[1] for key in KEYS}
+    left = f"{choice.headroom_mib / 1024:.1f} GiB"
+    assert said == {
+        "backend": "fits; Kubernetes comes before Kubernetes in placement.backends",
+        "variant": "fits; 31B comes before E4B in model.variants",
+        "context": "fits; with 32,768 tokens of context, the plan has 32,768",
+        "tight": f"fits; it leaves 2.0 GiB of each GPU, less than the 1.0 GiB band, the plan {left}",
+        "precision": "fits; bf16 comes before fp8 in model.precisions",
+        "room": "fits, but its pool has no room for 3 replicas of 1 \u00d7 nvidia-h100-80gb",
+        "price": "fits; 1 \u00d7 nvidia-h100-80gb (79.6 GiB) is more GPU than 1 \u00d7 nvidia-h100-80gb (79.6 GiB)",
+        "spot": "fits; its nodes are spot and those of the plan are not known to be",
+        "headroom": f"fits; it leaves 2.0 GiB of each GPU, the plan {left}",
+        "checkpoint": "fits; google/gemma-4-31B-it comes before RedHatAI/gemma-4-E4B-it-FP8-dynamic in the catalog",
+        "tensorParallel": "fits; it takes 1 GPUs, the plan 1",
+        "pool": "fits; gke-nodepool/h100-80gb@5ha9e0 comes before gke-nodepool/h100-80gb@5ha9e0 by name",
+    }
 
 
 def test_money_is_only_spoken_of_where_both_have_a_price():
     request = a_request("E4B", **BF16)
     price = Price(Decimal(10), "USD")
-    for node_price, expected in ((price, "cost 10 USD an hour, the plan 5"), (None, "are more GPU than")):
+    for node_price, expected in ((price, "cost 10 USD an hour, the plan 5"), (None, "is more GPU than")):
         choice, found = chosen(request, a_pool(gpus=2, node_price=node_price))
         other = next(fit for fit in found.fits if fit is not choice.fit)
-        assert expected in words.not_taken(Ranked(other, None, "price"), choice.fit)[1]
+        assert expected in words.not_taken(Ranked(other, None, "price", 0), choice)[1]
 
 
 FLEET = (
@@ -309,6 +331,65 @@ FLEET = (
     a_pool("nvidia-a100-80gb", gpus=4, spot=True),
     a_pool("nvidia-t4", gpus=1),
 )
+
+
+#: What a verdict of each code must name: a number, or the very field and value that it lost by.
+DECIDED_BY = {
+    "WeightsTooLarge": r"[0-9.]+ GiB of weights.* offers [0-9.]+ GiB",
+    "KvCacheTooSmall": r"leaves [0-9.]+ GiB for the KV cache.* need [0-9.]+ GiB",
+    "Incompatible": r"[0-9]",
+    "Shared": r"[0-9]+ clients share a GPU",
+    "Spot": r"hardware.spot is (Forbidden|Required)",
+    "Tainted": r"the taint \S+ is not tolerated",
+    "NodeTooSmall": r"has 0 of \S+",
+    "ContextTooLong": r"[0-9,]+ tokens, serving.contextLength is [0-9,]+",
+    "ModalityMissing": r"takes no (audio|video|image)",
+    "NoCheckpoint": r"no \S+ checkpoint of \S+ \((Instruct|Base)\)",
+    "AcceleratorNotAllowed": r"is not in hardware.accelerators \(.+\)",
+    "PoolNotAllowed": r"hardware.pools \(.+\)|poolAccess",
+    "PoolRefused": r".",
+    "UnknownMemory": r"nothing tells the memory of",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        (
+            {},
+            {
+                "WeightsTooLarge",
+                "KvCacheTooSmall",
+                "Incompatible",
+                "Shared",
+                "Spot",
+                "Tainted",
+                "NoCheckpoint",
+            },
+        ),
+        ({"modalities": frozenset({"text", "audio"})}, {"ModalityMissing"}),
+        ({"context_length": 200_000}, {"ContextTooLong", "KvCacheTooSmall"}),
+        ({"accelerators": ("nvidia-l4",)}, {"AcceleratorNotAllowed"}),
+        ({"pools": ("l4",)}, {"PoolNotAllowed"}),
+        ({"spot": "Required"}, {"Spot"}),
+        ({"engine_version": "0.19.1"}, {"Incompatible"}),
+    ],
+)
+def test_every_verdict_names_what_it_lost_by(changes, codes):
+    fleet = (
+        *FLEET,
+        a_pool("nvidia-rtx-4090", name="shared", sharing=Sharing.TIME_SLICING, clients_per_device=4),
+        a_pool("nvidia-l40s", name="theirs", taints=(Taint("team", "a", "NoSchedule"),)),
+        a_pool("nvidia-h200", name="old", driver_major=535),
+        a_pool("nvidia-h200", name="empty", gpus=0),
+    )
+    found = feasible(a_request(**changes), fleet, packaged())
+    seen = set()
+    for rejection in found.rejections:
+        code, said = rejection.code.value, words.rejection(rejection)
+        assert re.search(DECIDED_BY[code], said), f"{code}: {said}"
+        seen.add(code)
+    assert codes <= seen
 
 
 def test_ten_alternatives_are_told_and_each_once():

@@ -215,12 +215,12 @@ def test_a_checkpoint_may_need_more_than_its_family(tmp_path):
     on_l4 = verdicts(a_request("E4B", **SMALL), a_pool("nvidia-l4", gpus=2), catalog=catalog)
     assert codes(on_l4) == {Code.INCOMPATIBLE}
     assert {str(r.details["message"]) for r in on_l4.rejections} == {
-        "us/new does not divide by 1 GPUs",
-        "us/new needs compute capability 9.0",
+        "us/new does not divide by 1 GPUs, only by 2",
+        "us/new needs compute capability 9.0, nvidia-l4 has 8.9",
     }
     assert gpus_of(verdicts(a_request("E4B", **SMALL), a_pool(gpus=2), catalog=catalog)) == {2}
     older = verdicts(a_request("E4B", **SMALL, engine_version="0.30.0"), a_pool(gpus=2), catalog=catalog)
-    assert "us/new needs VLLM 0.31.0" in {str(r.details["message"]) for r in older.rejections}
+    assert "us/new needs VLLM 0.31.0, and 0.30.0 is asked for" in {str(r.details["message"]) for r in older.rejections}
 
 
 def test_vertex_is_rejected_by_name():
