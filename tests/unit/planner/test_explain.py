@@ -347,7 +347,7 @@ DECIDED_BY = {
     "NoCheckpoint": r"no \S+ checkpoint of \S+ \((Instruct|Base)\)",
     "AcceleratorNotAllowed": r"is not in hardware.accelerators \(.+\)",
     "PoolNotAllowed": r"hardware.pools \(.+\)|poolAccess",
-    "PoolRefused": r".",
+    "PoolRefused": r"[0-9,]+ bytes of shared memory",
     "UnknownMemory": r"nothing tells the memory of",
 }
 

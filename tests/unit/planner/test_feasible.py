@@ -220,7 +220,9 @@ def test_a_checkpoint_may_need_more_than_its_family(tmp_path):
     }
     assert gpus_of(verdicts(a_request("E4B", **SMALL), a_pool(gpus=2), catalog=catalog)) == {2}
     older = verdicts(a_request("E4B", **SMALL, engine_version="0.30.0"), a_pool(gpus=2), catalog=catalog)
-    assert "us/new needs VLLM 0.31.0, and 0.30.0 is asked for" in {str(r.details["message"]) for r in older.rejections}
+    assert "us/new needs VLLM 0.31.0, and 0.30.0 is asked for" in {
+        str(r.details["message"]) for r in older.rejections
+    }
 
 
 def test_vertex_is_rejected_by_name():
