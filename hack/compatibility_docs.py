@@ -25,10 +25,13 @@ Each line is data: lay an entry of the same name over it with `--catalog DIR` wh
 - **Marked**: the plan is `unverified`, and its reason says why.
 - **Said**: it works, but less than one might think; the plan's reason says so.
 
-A card of unknown compute capability or driver is refused nothing here; it is planned from its memory and marked.
+An entry that names no engine is about vLLM. A card of unknown compute capability or driver is refused nothing here; it is planned from its memory and marked.
 A drafter that is refused is left out, the candidate still serves. `memory`, the calculator, does not ask whether the
 published image of a version starts.
 """
+#: An entry that names no engine is of this one.
+_USUAL: Final = frozenset({"VLLM"})
+_SPELT: Final = {"VLLM": "vLLM"}
 _TITLES: Final = {Effect.REFUSE: "Refused", Effect.WARN: "Marked", Effect.LIMIT: "Said"}
 
 
@@ -59,6 +62,9 @@ def _where(entry: Incompatibility) -> str:
 
 
 def _conditions(entry: Incompatibility) -> Iterator[str]:
+    engines = " or ".join(_SPELT.get(name, name) for name in sorted(entry.engines))
+    if entry.engines != _USUAL and not entry.versions:
+        yield f"engine {engines}"
     for names in (entry.variants, entry.precisions, entry.accelerators, entry.architectures, entry.sharing):
         if names:
             yield ", ".join(sorted(names))
@@ -68,7 +74,7 @@ def _conditions(entry: Incompatibility) -> Iterator[str]:
         yield _range("compute capability", _dotted(found.since), _dotted(found.below), _dotted(found.exactly))
     if entry.versions:
         exactly = ", ".join(entry.versions.exactly)
-        yield _range("vLLM", entry.versions.since, entry.versions.before, exactly)
+        yield _range(engines, entry.versions.since, entry.versions.before, exactly)
     if entry.driver_below:
         yield f"driver below {entry.driver_below}"
     if entry.tensor_parallel:

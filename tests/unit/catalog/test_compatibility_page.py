@@ -2,9 +2,10 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from gemma_operator.catalog.incompatibilities import reference
+from gemma_operator.catalog.incompatibilities import Versions, reference
 from gemma_operator.catalog.loader import packaged
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +31,19 @@ def test_the_page_has_every_entry_with_its_first_source():
     for entry in packaged().incompatibilities:
         (line,) = [line for line in lines if line.startswith(f"| {entry.name} |")]
         assert reference(entry.sources[0]) in line
+
+
+def test_an_entry_of_another_engine_says_so_and_one_of_vllm_does_not():
+    script = the_script()
+    of_vllm, *_ = packaged().incompatibilities
+    other = replace(of_vllm, engines=frozenset({"OTHER"}), versions=None)
+    versioned = replace(other, engines=frozenset({"OTHER", "VLLM"}), versions=Versions("0.20.0", None, ()))
+    told = [script._where(entry) for entry in (of_vllm, other, versioned)]
+    assert told == [
+        "compute capability 7.5",
+        "engine OTHER; compute capability 7.5",
+        "compute capability 7.5; OTHER or vLLM from 0.20.0",
+    ]
 
 
 def test_conditions_are_told_in_words():

@@ -50,6 +50,7 @@ def flag(name, value):
 
 
 MOE = {"variant": "26B-A4B"}
+ARM64 = {"architecture": "arm64"}
 FP8_KV = {"kv_cache_precision": "FP8"}
 DRAFTS = uses("speculative-decoding")
 LMCACHE = flag("kv-transfer-config", '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}')
@@ -182,6 +183,14 @@ TABLE = [
         "timothystewart6/vllm-gb10#97",
         {"variant": "12B", **v("0.28.0"), **uses("own-image")},
         v("0.29.0"),
+    ),
+    ("arm64-image-0.27.1", REFUSE, "0xBakeer/inference-atlas#14", {**v("0.27.1"), **ARM64}, v("0.28.0")),
+    (
+        "arm64-image-0.27.1",
+        REFUSE,
+        "0xBakeer/inference-atlas#14",
+        {**v("0.27.1"), **ARM64},
+        uses("own-image"),
     ),
     ("transformers-5.15", REFUSE, "vllm#52768", v("0.26.0"), v("0.28.0")),
     ("transformers-5.15", REFUSE, "vllm#52768", v("0.27.0"), v("0.25.1")),
