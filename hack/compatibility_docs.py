@@ -25,9 +25,9 @@ Each line is data: lay an entry of the same name over it with `--catalog DIR` wh
 - **Marked**: the plan is `unverified`, and its reason says why.
 - **Said**: it works, but less than one might think; the plan's reason says so.
 
-An entry that names no engine is about vLLM. A card of unknown compute capability or driver is refused nothing here; it is planned from its memory and marked.
-A drafter that is refused is left out, the candidate still serves. `memory`, the calculator, does not ask whether the
-published image of a version starts.
+An entry that names no engine is about vLLM. A card of unknown compute capability or driver is refused nothing here;
+it is planned from its memory and marked. A drafter that is refused is left out, the candidate still serves. `memory`,
+the calculator, does not ask whether the published image of a version starts.
 """
 #: An entry that names no engine is of this one.
 _USUAL: Final = frozenset({"VLLM"})
