@@ -52,6 +52,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: "(EngineCore pid=99) ERROR 11-26 06:29:14 [core.py:1510] ", as vLLM 0.20 to 0.32 begin a line.
 _PREFIX = re.compile(r"^(?:\([^)]*\) ?)?(?:[A-Z]+ [0-9][0-9 :.-]*\[[^\]]*\] )?")
 _ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|NotFound|Expired): .")
+#: pydantic 2 tells below its own name, indented as a traceback is, what it refuses: vLLM's settings are its models.
+_TOLD_BELOW = re.compile(r"ValidationError: \d+ validation errors? for \w+$")
 #: Measured before a refusal that gives no figure (vllm/v1/worker/gpu_worker.py, 0.20 to 0.32).
 _FIGURE = re.compile(r"^Available KV cache memory: ")
 _POINTS_ELSEWHERE = "See root cause above"
@@ -91,7 +93,8 @@ class LastWords:
 
     def _go_on(self, words: str, prefix: str) -> None:
         """A line without an error: the rest of one that was printed over several, or something else."""
-        if not self._room or prefix != self._open_prefix or words.startswith(_TRACEBACK):
+        is_other = words.startswith(_TRACEBACK) and not _TOLD_BELOW.search(self._open)
+        if not self._room or prefix != self._open_prefix or is_other:
             self._room = 0
             return
         self._room -= 1

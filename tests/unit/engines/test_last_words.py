@@ -135,6 +135,15 @@ def test_what_a_hub_answered_stands_with_its_error_and_other_lines_do_not():
     assert kept("ValueError: a", "(APIServer pid=1) INFO 11-26 06:29:14 [x.py:1] other") == "ValueError: a"
 
 
+def test_what_a_setting_is_refused_for_stands_with_its_error():
+    refused = (
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
+        "  Value error, User-specified max_model_len (2000000) is greater than the derived max_model_len",
+    )
+    assert kept(*refused) == "\n".join(refused)
+    assert kept("ValueError: a", "  File x") == "ValueError: a"
+
+
 def test_the_same_error_is_left_once_and_the_latest_when_there_are_many():
     many = [f"ValueError: {number} {'x' * 800}" for number in range(20)]
     assert kept(*many, many[18], many[18]).startswith("ValueError: 19")
