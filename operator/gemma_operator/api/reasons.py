@@ -60,7 +60,10 @@ class Reason(_Meant):
     SERVING = "Serving", "All wanted replicas of this generation are proved."
     REPLICAS_MISSING = "ReplicasMissing", "Served, but a replica is missing for longer than a start takes."
     IDLE_AT_ZERO = "IdleAtZero", "Scaled to zero on purpose: nothing runs, nothing is claimed."
-    NOT_PROBED = "NotProbed", "The operator may not ask the replicas for a token, so it does not know."
+    NOT_PROBED = (
+        "NotProbed",
+        "The operator may not connect to the replicas, so it does not know: Ready is Unknown.",
+    )
     NO_ENDPOINTS = "NoEndpoints", "Proved replicas are not behind the Service, so clients do not reach them."
     WRONG_MODEL = "WrongModel", "A replica serves another model than the planned one."
     NOT_PROVED = "NotProved", "A replica answers, but has not generated a token yet."

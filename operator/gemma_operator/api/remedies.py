@@ -50,7 +50,9 @@ REMEDIES: Final = {
     "Serving": _nobody(),
     "ReplicasMissing": _either("do what the message says of the replica that is missing"),
     "IdleAtZero": _nobody("raise replicas to serve again"),
-    "NotProbed": _nobody("let the operator reach the pods at port 8000, if it shall know"),
+    "NotProbed": _cluster(
+        "look for a policy or a firewall between them; an operator outside the cluster needs its setting operatorCidrs"
+    ),
     "NoEndpoints": _cluster("wait a moment; if it stays, look at `kubectl get endpointslices`"),
     "WrongModel": _cluster("take --served-model-name out of the image's own configuration"),
     "NotProved": _cluster("wait for the next probe"),

@@ -110,6 +110,8 @@ class Verdict(Enum):
     BUSY = "busy"
     #: The last probe failed; it was proved before, or never.
     FAILING = "failing"
+    #: Not even a connection: the fault may be between here and there.
+    OUT_OF_REACH = "out of reach"
     WEDGED = "wedged"
 
 
@@ -128,6 +130,8 @@ def verdict(facts: ReplicaFacts | None) -> Verdict:
         return Verdict.PROVED if facts.proved_at_seconds is not None else Verdict.UNKNOWN
     if _wedged(facts, facts.failure.kind):
         return Verdict.WEDGED
+    if facts.failure.kind is FailureKind.UNREACHABLE:
+        return Verdict.OUT_OF_REACH
     return Verdict.BUSY if _moves(facts, facts.failure.kind) else Verdict.FAILING
 
 

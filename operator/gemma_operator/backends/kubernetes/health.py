@@ -134,6 +134,17 @@ def failing_starts(snapshot: Snapshot, replicas: tuple[Replica, ...]) -> tuple[R
     return min(failing, key=lambda pair: pair[0].name, default=None)
 
 
+def out_of_reach(snapshot: Snapshot, counted: Health) -> bool:
+    """Kubernetes calls every replica ready, and the operator gets to none of them: it is the one who does not know.
+
+    A refused connection is an answer of the replica's own node, and one of several that cannot be reached is its fault.
+    """
+    ready = [replica for replica in counted.current if replica.ready]
+    return len(ready) >= max(1, counted.wanted) and all(
+        verdict(snapshot.facts.get(replica.uid)) is Verdict.OUT_OF_REACH for replica in ready
+    )
+
+
 def is_wrong_model(facts: ReplicaFacts) -> bool:
     """The engine answered, but with another model."""
     return facts.failure is not None and facts.failure.kind is FailureKind.WRONG_MODEL

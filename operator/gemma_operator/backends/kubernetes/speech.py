@@ -9,14 +9,20 @@ written after them, and not at all where one of them fails. `Ready` is about the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from gemma_operator.api import conditions, names
-from gemma_operator.api.conditions import Condition, Reason
+from gemma_operator.api.conditions import Condition, ConditionType, Reason
 from gemma_operator.backends.decision import StatusFields
 from gemma_operator.backends.kubernetes import rollout, standing, startup_ledger, troubles, wedged
 from gemma_operator.backends.kubernetes.failures import Trouble, unhealthy
-from gemma_operator.backends.kubernetes.health import failing_starts, is_wrong_model, probe_trouble
+from gemma_operator.backends.kubernetes.health import (
+    failing_starts,
+    is_wrong_model,
+    out_of_reach,
+    probe_trouble,
+)
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import View
 from gemma_operator.planner import alternatives, prediction, remarks
@@ -121,6 +127,9 @@ def _rolling(view: View, found: Trouble | None) -> tuple[Reason, str]:
 def _not_proved(view: View, found: Trouble | None) -> Condition:
     if found is not None:
         return conditions.not_ready(found.reason, found.message)
+    if out_of_reach(view.snapshot, view.health):
+        what = f"Kubernetes calls all replicas ready, and the operator cannot connect to them at port {view.port}"
+        return conditions.ready_unknown(Reason.NOT_PROBED, f"{what}; {Reason.NOT_PROBED.remedy}")
     if failing := probe_trouble(view.snapshot, view.health.current):
         replica, facts = failing
         assert facts.failure is not None
@@ -195,8 +204,8 @@ def _healthy(view: View, found: Trouble | None) -> Condition:
         return conditions.healthy("at least one proved replica is behind the Service")
     if view.wanted == 0:
         return conditions.not_healthy(Reason.IDLE_AT_ZERO, "nothing runs")
-    reason = _not_proved(view, found)
-    return conditions.not_healthy(reason.reason, reason.message)
+    why = _not_proved(view, found)
+    return replace(why, type=ConditionType.HEALTHY)
 
 
 def status(view: View) -> StatusFields:

@@ -21,7 +21,9 @@ CALM: Final = frozenset(
         Reason.NO_ENDPOINTS,
     }
 )
-_BY_ASKING: Final = frozenset({Reason.PROBE_FAILED.value, Reason.WRONG_MODEL.value, Reason.WEDGED.value})
+_BY_ASKING: Final = frozenset(
+    reason.value for reason in (Reason.PROBE_FAILED, Reason.WRONG_MODEL, Reason.WEDGED, Reason.NOT_PROBED)
+)
 
 
 def was_ready(snapshot: Snapshot) -> bool:

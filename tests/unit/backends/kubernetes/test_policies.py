@@ -89,6 +89,33 @@ def test_another_model_than_the_planned_one_is_never_ready():
     assert said(decided(snapshot))["Ready"] == ("False", "WrongModel")
 
 
+def test_replicas_that_the_operator_cannot_connect_to_are_neither_ready_nor_not():
+    pods = (a_replica("chat-0", intent=INTENT), a_replica("chat-1", intent=INTENT))
+    decision = decided(
+        two_of_two(replicas=pods, facts={pod.uid: failing(pod, FailureKind.UNREACHABLE) for pod in pods})
+    )
+    assert said(decision)["Ready"] == ("Unknown", "NotProbed")
+    assert said(decision)["Healthy"] == ("Unknown", "NotProbed")
+    assert said(decision)["Reconciling"] == ("True", "NotProbed")
+    assert decision.delete == ()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        proved,
+        lambda pod: failing(pod, FailureKind.REFUSED, times=2),
+        lambda _pod: None,
+    ],
+    ids=["another is reached", "another refuses", "another was not asked yet"],
+)
+def test_a_replica_that_cannot_be_reached_beside_others_is_its_own_fault(second):
+    pods = (a_replica("chat-0", intent=INTENT), a_replica("chat-1", intent=INTENT))
+    known = {pods[0].uid: failing(pods[0], FailureKind.UNREACHABLE), pods[1].uid: second(pods[1])}
+    facts = {uid: each for uid, each in known.items() if each is not None}
+    assert said(decided(two_of_two(replicas=pods, facts=facts)))["Ready"] == ("False", "ProbeFailed")
+
+
 def test_a_proved_pod_that_is_not_behind_the_service_is_not_ready():
     assert said(decided(a_running_snapshot(served=())))["Ready"] == ("False", "NoEndpoints")
 
