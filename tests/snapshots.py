@@ -62,6 +62,7 @@ def a_snapshot(*, spec=None, **changes):
         resource_version="10",
         created_at="2026-11-25T08:00:00Z",
         terminating=False,
+        finalizers=(),
         annotations={},
         deployment=a_spec(**(spec or {})),
         spec_error="",

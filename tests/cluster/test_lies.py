@@ -140,6 +140,18 @@ def test_a_controller_that_takes_a_field_back_is_named_and_not_fought_over(team:
     _at_rest(team)
 
 
+def test_a_deployment_that_somebody_keeps_from_going_is_not_ready_any_more(team: Team, chat):
+    path = team.path("GemmaDeployment", "chat")
+    team.client.merge(path, {"metadata": {"finalizers": ["backup.example.com/kept"]}})
+    team.delete("GemmaDeployment", "chat")
+    going = team.sees("GemmaDeployment", "chat", says("Ready", "False", "Deleting"))
+    assert "backup.example.com/kept" in condition(going, "Ready")["message"]
+    assert says("Healthy", "True")(going), "what it owns goes when it has gone"
+    _at_rest(team)
+    team.client.merge(path, {"metadata": {"finalizers": None}})
+    team.gone("GemmaDeployment", "chat")
+
+
 def _opens(team: Team) -> bool:
     """Lets everybody in, unless that is so already."""
     if team.get("NetworkPolicy", "chat")["spec"]["ingress"] == [{}]:
@@ -153,6 +165,8 @@ def _writes(team: Team, kind: str, since: int) -> int:
 
 
 def _at_rest(team: Team) -> None:
+    said = condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"]
+    until(lambda: team.events()[-1]["reason"] == said, what="the last change of state was told")
     since = team.audit.position
     throughout(lambda: not team.writes(since=since), what="nothing is written at rest", seconds=3)
 

@@ -154,6 +154,7 @@ def observe(obj: Mapping[str, Any], sources: Sources, *, foreign: Sequence[Child
         resource_version=metadata["resourceVersion"],
         created_at=metadata.get("creationTimestamp", ""),
         terminating="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers") or ()),
         annotations=metadata.get("annotations") or {},
         deployment=inputs.deployment,
         spec_error=inputs.error,

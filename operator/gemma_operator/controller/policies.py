@@ -28,8 +28,24 @@ Policy = Callable[[Snapshot, datetime], Decision | None]
 
 
 def being_deleted(snapshot: Snapshot, now: datetime) -> Decision | None:
-    """Everything in the cluster goes with its owner; nothing outside exists yet, so there is no finalizer."""
-    return Decision(policy="being_deleted") if snapshot.terminating else None
+    """Everything in the cluster goes with its owner, and no finalizer is ours; it stays while others keep it."""
+    if not snapshot.terminating:
+        return None
+    if not snapshot.finalizers:
+        return Decision(policy="being_deleted")
+    keepers = ", ".join(snapshot.finalizers)
+    message = f"it is being deleted, and what it owns goes with it; finalizers of others keep it: {keepers}"
+    ready = conditions.not_ready(Reason.DELETING, message)
+    return Decision(
+        policy="being_deleted",
+        conditions=(
+            *_said_before(snapshot, but="Ready"),
+            ready,
+            _still_healthy(snapshot, ready),
+            conditions.reconciling(Reason.DELETING, message),
+        ),
+        status=speech.kept(snapshot),
+    )
 
 
 def hands_off(snapshot: Snapshot, now: datetime) -> Decision | None:

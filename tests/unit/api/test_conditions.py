@@ -1,5 +1,6 @@
 """Conditions: what flips a time, what is dropped, and that the page and the enum are one."""
 
+import re
 from pathlib import Path
 
 from gemma_operator.api import conditions, operations
@@ -18,6 +19,13 @@ def test_the_page_is_the_enum():
 def test_the_page_for_operations_has_a_remedy_for_every_reason():
     assert (ROOT / "docs/operations.md").read_text() == operations.page()
     assert set(REMEDIES) == {reason.value for reason in Reason}
+
+
+def test_every_reason_is_said_somewhere():
+    package = ROOT / "operator/gemma_operator"
+    code = [path.read_text() for path in package.rglob("*.py") if path.name != "reasons.py"]
+    said = {word for text in code for word in re.findall(r"\bReason\.([A-Z_]+)\b", text)}
+    assert {reason.name for reason in Reason} == said
 
 
 def test_every_word_is_camel_case_and_means_something():

@@ -44,6 +44,18 @@ def test_an_object_on_its_way_out_is_left_to_the_garbage_collector():
     assert not decision.apply
 
 
+@pytest.mark.parametrize("keeper", ["foregroundDeletion", "backup.example.com/kept"])
+def test_an_object_that_others_keep_is_not_ready_any_more_and_says_who_they_are(keeper):
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "", "observedGeneration": 1}
+    kept = a_running_snapshot(terminating=True, finalizers=(keeper,), status={"conditions": [ready]})
+    decision = decided(kept)
+    assert said(decision)["Ready"] == ("False", "Deleting")
+    assert said(decision)["Reconciling"] == ("True", "Deleting")
+    assert said(decision)["Healthy"] == ("True", "Serving")
+    assert (decision.apply, decision.delete) == ((), ())
+    assert keeper in next(each.message for each in decision.conditions if each.type == "Ready")
+
+
 def test_hands_off_makes_nothing_and_says_so():
     decision = decided(a_snapshot(annotations={names.RECONCILE: "Disabled"}))
     assert decision.policy == "hands_off"

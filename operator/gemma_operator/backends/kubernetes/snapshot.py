@@ -188,6 +188,7 @@ class Snapshot:
     resource_version: str
     created_at: str
     terminating: bool
+    finalizers: tuple[str, ...]
     annotations: Mapping[str, str]
     #: None where the stored spec cannot be read; then `spec_error` says why.
     deployment: GemmaDeployment | None
