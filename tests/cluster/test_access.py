@@ -117,6 +117,46 @@ def test_a_missing_secret_shows_in_the_pod_and_nothing_serves_until_it_is_there(
     assert asked(team, "sk-1") == 200
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(None, 'secret "keys" not found'), ({"other": "sk-1"}, "couldn't find key chat in Secret")],
+    ids=["no Secret", "no such key in it"],
+)
+def test_what_a_pod_lacks_is_said_of_the_deployment_with_the_remedy(team, operator, data, words):
+    if data is not None:
+        put_secret(team, **data)
+    team.apply(a_deployment("chat", hardware={"pools": [team.pool("l4", nodes=1)]}, access=ACCESS))
+    said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"))
+    for kind in ("Ready", "Stalled"):
+        assert words in condition(said, kind)["message"]
+        assert "make the Secret with the key that the spec names" in condition(said, kind)["message"]
+    if data is None:
+        put_secret(team, chat="sk-1")
+    else:
+        encoded = base64.b64encode(b"sk-1").decode()
+        team.client.merge(secret_path(team, "keys"), {"data": {"chat": encoded}})
+    team.ready("chat")
+
+
+def test_a_key_without_a_value_is_named_once_the_start_is_over_and_mended_by_a_value(team, operator):
+    put_secret(team, chat=" \n")
+    team.apply(
+        a_deployment(
+            "chat",
+            hardware={"pools": [team.pool("l4", nodes=1)]},
+            access=ACCESS,
+            serving={"startupTimeoutSeconds": 60},
+        )
+    )
+    said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"), within_seconds=150)
+    assert "not empty into key chat of Secret keys" in condition(said, "Ready")["message"]
+    assert condition(said, "Stalled")["reason"] == "SecretMissing"
+    encoded = base64.b64encode(b"sk-1").decode()
+    team.client.merge(secret_path(team, "keys"), {"data": {"chat": encoded}})
+    team.ready("chat", within_seconds=120)
+    assert asked(team, "sk-1") == 200
+
+
 def test_a_key_that_goes_from_the_spec_opens_the_endpoint_by_a_rollout(team, guarded):
     team.change("chat", {"access": None})
     until(lambda: _all(team, asked_without=200), what="a replica without a guard")
