@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import pytest
 
 from cluster.operating import Operator
 from engine import houses
+from engine.model.process import CATALOG
 from engine.nodes import packages
-from engine.nodes.cluster import RealCluster, sweep
-from engine.nodes.network import HUB
+from engine.nodes.cluster import RealCluster
+from engine.nodes.network import HUB, HUB_PORT
 from engine.nodes.traces import traces
 
 _ROOT = Path(__file__).parents[2]
@@ -32,18 +32,16 @@ def cluster() -> Iterator[RealCluster]:
     """Two real nodes, for as long as this pytest process lives."""
     if reason := packages.why_not():
         pytest.skip(reason)
-    sweep()
-    before = traces()
     with RealCluster() as started:
         yield started
-    assert traces() == before, "a cluster leaves nothing behind"
+    assert traces() == started.before, "a cluster leaves nothing behind"
 
 
 @pytest.fixture(scope="session")
 def gpus(cluster: RealCluster) -> RealCluster:
-    """The nodes say that they have two L4 each, as GPU feature discovery and the device plugin would."""
+    """The nodes say that they have four L4 each, as GPU feature discovery and the device plugin would."""
     for node in ("node-a", "node-b"):
-        houses.equip(cluster, node, gpus=2)
+        houses.equip(cluster, node, gpus=4)
     return cluster
 
 
@@ -62,7 +60,12 @@ def one_operator(installed: RealCluster, tmp_path_factory: pytest.TempPathFactor
     operator = Operator(
         tmp_path_factory.mktemp("operator"),
         kubeconfig=installed.operator_kubeconfig,
-        settings={"operatorCidrs": [f"{HUB}/32"], "probeTimeoutSeconds": 5.0},
+        settings={
+            "operatorCidrs": [f"{HUB}/32"],
+            "probeTimeoutSeconds": 5.0,
+            "catalogDir": str(CATALOG),
+            "hubMirror": f"http://{HUB}:{HUB_PORT}",
+        },
         enter=installed.enter("hub"),
     )
     yield operator
@@ -79,12 +82,12 @@ def operator(one_operator: Operator) -> Operator:
 @pytest.fixture
 def team(installed: RealCluster) -> Iterator[houses.RealTeam]:
     """A fresh restricted namespace, given back at the end."""
-    joined = houses.RealTeam(installed, f"t{uuid.uuid4().hex[:8]}")
+    joined = houses.a_team(installed)
     yield joined
     joined.leave()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a figure that is reported at the end of the run and never asserted."""
     return request.config.stash.setdefault(_FIGURES, []).append

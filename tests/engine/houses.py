@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import yaml
 
 from cluster.teams import Object, Team
 from cluster.waiting import until
-from engine.nodes.cluster import RealCluster
+from engine.model import environment, models
+from engine.model.image import PACKAGES
+from engine.nodes.cluster import RealCluster, say
 from engine.nodes.images import PYTHON, STAND_IN
 
 _NODE = Path(__file__).parents[1] / "data/nodes/k3s-l4-gce.yaml"
+_TINY = Path(__file__).with_name("manifests") / "tiny-from-claim.yaml"
 CLAIM, FOLDER = "weights", "stand-in"
+#: The claim with the real engine's models (tests/engine/model/models.py).
+MODELS = "models"
 #: The real requests of a small engine; the planner's own would fill these nodes.
 #: Prints how many tokens an answer counts, or why there was none.
 _ASK = (
@@ -67,10 +73,23 @@ def stand_in(name: str = "chat", *, fault: str = "", **spec: Any) -> Object:
     }
 
 
+def tiny(name: str = "tiny", **spec: Any) -> Object:
+    """A GemmaDeployment served by a real vLLM, with the tiny Gemma 4 on a claim."""
+    made: Object = yaml.safe_load(_TINY.read_text())
+    made["metadata"]["name"] = name
+    made["spec"] |= spec
+    return made
+
+
 def engine(*, fault: str = "") -> Object:
     """`spec.serving` with the stand-in, told its fault."""
     env = [{"name": "STAND_IN_FAULT", "value": fault}]
     return {"engine": {"version": "0.32", "image": STAND_IN, "env": env}}
+
+
+def a_team(cluster: RealCluster) -> RealTeam:
+    """A fresh restricted namespace, to be left at the end."""
+    return RealTeam(cluster, f"t{uuid.uuid4().hex[:8]}")
 
 
 class RealTeam(Team):
@@ -81,9 +100,11 @@ class RealTeam(Team):
         self.cluster = cluster
         enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.client.merge(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": enforced}})
-        self._volume()
+        self._volume(CLAIM, self._stand_ins_weights())
+        if not environment.why_not():
+            self._volume(MODELS, models.folder(say=say))
 
-    def _volume(self) -> None:
+    def _stand_ins_weights(self) -> Path:
         folder = self.cluster.folder.path / "volumes" / self.namespace
         model = folder / FOLDER
         model.mkdir(parents=True)
@@ -95,7 +116,11 @@ class RealTeam(Team):
             (model / name).write_text(text)
         for path in (self.cluster.folder.path, folder.parent, folder, model):
             path.chmod(0o755)
-        volume = f"{self.namespace}-{CLAIM}"
+        return folder
+
+    def _volume(self, claim: str, folder: Path) -> None:
+        """A claim, bound to a volume that shows the folder on every node."""
+        volume = f"{self.namespace}-{claim}"
         modes, capacity = ["ReadOnlyMany"], {"storage": "1Gi"}
         self.client.create(
             "/api/v1/persistentvolumes",
@@ -107,14 +132,14 @@ class RealTeam(Team):
                     "persistentVolumeReclaimPolicy": "Retain",
                     "storageClassName": "",
                     "hostPath": {"path": str(folder)},
-                    "claimRef": {"namespace": self.namespace, "name": CLAIM},
+                    "claimRef": {"namespace": self.namespace, "name": claim},
                 },
             },
         )
         self.client.create(
             f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims",
             {
-                "metadata": {"name": CLAIM},
+                "metadata": {"name": claim},
                 "spec": {
                     "accessModes": modes,
                     "storageClassName": "",
@@ -131,6 +156,8 @@ class RealTeam(Team):
             "image": PYTHON,
             "imagePullPolicy": "Never",
             "args": ["-c", "import time; time.sleep(10**6)"],
+            # vLLM's packages, which a node's runtime gives to every container, have an HTTP client
+            "env": [{"name": "PYTHONPATH", "value": PACKAGES}],
             "securityContext": _RESTRICTED,
         }
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "nodeName": node}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from cluster.operating import Operator
 from cluster.waiting import until
-from engine.houses import RealTeam, stand_in
+from engine.houses import RealTeam, a_team, stand_in
 from engine.nodes.cluster import RealCluster
 
 NODES = ("node-a", "node-b")
@@ -18,7 +17,7 @@ NODES = ("node-a", "node-b")
 @pytest.fixture
 def others(installed: RealCluster) -> Iterator[RealTeam]:
     """Another namespace, with a client on each node."""
-    joined = RealTeam(installed, f"t{uuid.uuid4().hex[:8]}")
+    joined = a_team(installed)
     for node in NODES:
         joined.client_pod(f"on-{node}", node=node)
     yield joined

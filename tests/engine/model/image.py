@@ -8,19 +8,19 @@ runtime mounts them into every container, as NVIDIA's does with the driver's fil
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from engine.cached import Say, once
 from engine.model import environment
-from engine.nodes import debian
+from engine.nodes import debian, oci
 from engine.nodes.images import PYTHON_PACKAGES
 from engine.nodes.oci import Start, write_image
 
 NAME = "localhost/vllm-cpu:0.32.0"
+#: The same image under another name, for a rollout that changes nothing else.
+ALSO = "localhost/vllm-cpu:0.32.0-rebuilt"
 #: Where a container finds vLLM's packages.
 PACKAGES = "/opt/vllm/site-packages"
 _DEBIAN = (
@@ -43,20 +43,11 @@ _PATH_FILE = "usr/local/lib/python3.11/dist-packages/vllm.pth"
 
 def built(*, say: Say) -> Path:
     """The image as a tar that `ctr images import` takes."""
-    key = hashlib.sha256(Path(__file__).read_bytes() + environment.COMMAND.encode()).hexdigest()[:12]
+    sources = (Path(__file__), Path(oci.__file__))
+    content = b"".join(source.read_bytes() for source in sources) + environment.COMMAND.encode()
+    key = hashlib.sha256(content).hexdigest()[:12]
     write = partial(_write, say=say)
     return once(f"vllm-image-{key}", write, purpose="writing vLLM's image", say=say) / _TAR
-
-
-def mounted_packages(container_spec: dict[str, Any], packages: Path) -> str:
-    """A runtime's base specification (`ctr oci spec`) whose containers all find vLLM's packages, read-only."""
-    mount = {
-        "destination": PACKAGES,
-        "type": "bind",
-        "source": str(packages),
-        "options": ["rbind", "ro", "nosuid", "nodev"],
-    }
-    return json.dumps({**container_spec, "mounts": [*container_spec["mounts"], mount]})
 
 
 def _write(work: Path, *, say: Say) -> None:
@@ -69,6 +60,7 @@ def _write(work: Path, *, say: Say) -> None:
     write_image(
         work / _TAR,
         name=NAME,
+        also=ALSO,
         layer_folder=root,
         start=Start(["/usr/bin/vllm", "serve"], {"PATH": "/usr/bin:/bin"}),
     )

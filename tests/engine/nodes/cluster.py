@@ -14,18 +14,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from cluster.waiting import until
-from engine.nodes import binaries, images, kernel, packages
+from engine.model import environment, image
+from engine.nodes import binaries, images, kernel, packages, runtime, trust
 from engine.nodes.network import HUB, NODES, Network, NodeNet
+from engine.nodes.traces import traces
 from gemma_operator.sandbox import build, identities, locks, plane, processes, starting
 from gemma_operator.sandbox.block import Block
 from gemma_operator.sandbox.client import Client
-from gemma_operator.sandbox.identities import Identity
 from gemma_operator.sandbox.paths import StateFolder, cache_root
 
 SERVICES = "198.18.96.0/20"
 DNS = "198.18.96.10"
 _HERE = Path(__file__).parent
-_PROXY = Identity("kube-proxy", "engine-stage:kube-proxy", ("system:masters",))
 _NODE_GRACE = "20s"
 
 
@@ -58,6 +58,8 @@ class RealCluster:
         self._kernel = kernel.Saved()
         self._held = contextlib.ExitStack()
         self._client: Client | None = None
+        #: What is on the machine before it comes up, and must be there when it has gone.
+        self.before: frozenset[str] = frozenset()
 
     # what tests look at
 
@@ -110,6 +112,7 @@ class RealCluster:
         # one at a time on a machine: the way from the tests to the hub is one
         self._held.enter_context(locks.held(root / ".lock", purpose="another cluster runs", say=say))
         sweep()
+        self.before = traces()
         try:
             self._up()
         except BaseException:
@@ -127,12 +130,19 @@ class RealCluster:
             self._packages = packages.unpacked(say=say)
             self._binaries = binaries.built(say=say)
             plane_binaries = build.binaries(None, say=say)
-            ready = images.built(say=say)
+            tars = [*images.built(say=say).glob("*.tar")]
+            engine = None
+            if not environment.why_not():
+                engine = environment.site_packages(say=say)
+                tars.append(image.built(say=say))
+            self._base_spec = runtime.base_spec(self._packages, engine)
         with self._timed("control plane"):
             self._kernel.save()
             self._control_plane(plane_binaries)
         with self._timed("nodes"):
-            shutil.copytree(ready, self.folder.path / "images")
+            (self.folder.path / "images").mkdir()
+            for tar in tars:
+                shutil.copy(tar, self.folder.path / "images")
             for node in NODES:
                 self.start_node(node.name)
             self._dns()
@@ -145,15 +155,14 @@ class RealCluster:
 
     def _control_plane(self, plane_binaries: Path) -> None:
         self._tokens = dict(starting.prepare(self.folder, self._block)["tokens"])
-        self._more_identities()
+        self._tokens |= trust.add_tokens(self.folder)
         self.network.make()
-        self._client_certificates()
+        trust.write_client_certificates(self.folder.certificates)
         self._starter = starting.Starter(self.folder, token=self._tokens["admin"])
         self._starter.start(self._in_hub(plane.etcd(plane_binaries, self.folder, self._block)))
         self._starter.start(self._in_hub(self._apiserver(plane_binaries)))
         starting.write_kubeconfigs(self.folder, self._block, self._tokens)
-        for identity in self._others():
-            self._kubeconfig_of(identity)
+        trust.write_kubeconfigs(self.folder, self._block, self._tokens)
         followers = {c.name: c for c in plane.followers(plane_binaries, self.folder, self._block)}
         manager, scheduler = followers["kube-controller-manager"], followers["kube-scheduler"]
         kept = [
@@ -182,51 +191,10 @@ class RealCluster:
         argv = (_program(nsenter), *rest, *component.argv)
         return plane.Component(component.name, argv, component.health_url)
 
-    def _others(self) -> tuple[Identity, ...]:
-        nodes = (Identity(node.name, f"system:node:{node.name}", ("system:nodes",)) for node in NODES)
-        return (*nodes, _PROXY)
-
-    def _more_identities(self) -> None:
-        for identity in self._others():
-            self._tokens[identity.key] = os.urandom(24).hex()
-        rows = (
-            f'{self._tokens[identity.key]},{identity.user},{identity.key},"{",".join(identity.groups)}"\n'
-            for identity in self._others()
-        )
-        with (self.folder.path / "tokens.csv").open("a") as file:
-            file.writelines(rows)
-
-    def _kubeconfig_of(self, identity: Identity) -> Path:
-        path = self.folder.kubeconfig_of(identity.key)
-        path.write_text(
-            identities.kubeconfig(
-                sandbox=self.folder.name,
-                url=plane.url(self._block),
-                certificate=self.folder.ca_file.read_bytes(),
-                identity=identity,
-                token=self._tokens[identity.key],
-            )
-        )
-        return path
-
-    def _client_certificates(self) -> None:
-        """By which kubelets know the API server, for `kubectl logs` and `exec`."""
-        folder = self.folder.certificates
-        ca, key = folder / "kubelet-ca.crt", folder / "kubelet-ca.key"
-        new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        _run([*new, "-x509", "-subj", "/CN=kubelet-clients", "-keyout", str(key), "-out", str(ca)])
-        request = folder / "kubelet-client.csr"
-        client = folder / "kubelet-client.key"
-        masters = "/O=system:masters/CN=engine-stage:apiserver"
-        new = [word for word in new if word not in ("-days", "2")]
-        _run([*new, "-subj", masters, "-keyout", str(client), "-out", str(request)])
-        signed = ["openssl", "x509", "-req", "-in", str(request), "-CA", str(ca), "-CAkey", str(key)]
-        _run([*signed, "-CAcreateserial", "-days", "2", "-out", str(folder / "kubelet-client.crt")])
-
     def _dns(self) -> None:
         """CoreDNS in the hub, behind a Service whose endpoint is written by hand."""
         corefile = self.folder.path / "Corefile"
-        config = self.folder.kubeconfig_of(_PROXY.key)
+        config = self.folder.kubeconfig_of(trust.PROXY.key)
         corefile.write_text(
             f".:53 {{\n    errors\n    ready\n"
             f"    kubernetes cluster.local {{\n        kubeconfig {config}\n        pods insecure\n    }}\n"
@@ -260,8 +228,9 @@ class RealCluster:
         folder = self.node_folder(name)
         folder.mkdir(exist_ok=True)
         shutil.copy(self.folder.certificates / "kubelet-ca.crt", folder / "client-ca.crt")
+        (folder / "base-spec.json").write_text(self._base_spec)
         shutil.copy(self.folder.kubeconfig_of(name), folder / "kubeconfig")
-        shutil.copy(self.folder.kubeconfig_of(_PROXY.key), folder / "kubeconfig-proxy")
+        shutil.copy(self.folder.kubeconfig_of(trust.PROXY.key), folder / "kubeconfig-proxy")
         kernel.make_cgroups(folder.name)
         nsenter, *rest = self.network.enter(name)
         apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -344,8 +313,3 @@ def _program(name: str) -> str:
     found = shutil.which(name)
     assert found is not None, f"{name} is not on PATH"
     return found
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"

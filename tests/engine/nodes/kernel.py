@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
+#: All pods of a node together weigh as much as four sessions of this machine: a node is a machine, not one of them.
+_OF_A_MACHINE = {"cpu.shares": "4096", "cpu.weight": "400"}
 _CHANGED = ("kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory")
 
 
@@ -37,6 +39,9 @@ def make_cgroups(name: str) -> None:
         for setting in ("cpuset.cpus", "cpuset.mems"):
             if controller.name == "cpuset" and (controller / setting).exists():
                 (controller / name / setting).write_text((controller / setting).read_text())
+        for setting, weight in _OF_A_MACHINE.items():
+            if (controller / name / setting).exists():
+                (controller / name / setting).write_text(weight)
 
 
 def remove_cgroups(name: str, *, limit_seconds: float = 20) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HUB = "198.18.0.1"
+#: Where the operator's settings look for a mirror of the model hub.
+HUB_PORT = 8090
 #: Of the pair that leads from the tests to the hub: 198.18.255.0/30.
 _HERE, _THERE = "198.18.255.1", "198.18.255.2"
 

@@ -30,8 +30,10 @@ class Start:
     user: str = ""
 
 
-def write_image(tar_path: Path, *, name: str, layer_folder: Path, start: Start = Start()) -> None:
-    """An image `name` whose root is what lies in `layer_folder`, owned by root."""
+def write_image(
+    tar_path: Path, *, name: str, layer_folder: Path, start: Start = Start(), also: str = ""
+) -> None:
+    """An image `name`, known as `also` too, whose root is what lies in `layer_folder`, owned by root."""
     layer, diff_id = _layer(layer_folder)
     config = {
         "architecture": "amd64",
@@ -51,8 +53,8 @@ def write_image(tar_path: Path, *, name: str, layer_folder: Path, start: Start =
         "layers": [_keep(blobs, _LAYER, layer)],
     }
     entry = _keep(blobs, _MANIFEST, json.dumps(manifest).encode())
-    named = {**entry, "annotations": {"io.containerd.image.name": name}}
-    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [named]}
+    named = [{**entry, "annotations": {"io.containerd.image.name": each}} for each in (name, also) if each]
+    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": named}
     files = {
         "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
         "index.json": json.dumps(index).encode(),

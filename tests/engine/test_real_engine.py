@@ -1,0 +1,89 @@
+"""A real vLLM on a real node with what a team asks for: weights from a hub, and a key on every path."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.operating import Operator
+from cluster.teams import Object, condition
+from engine.houses import RealTeam
+from engine.model import environment, models
+from engine.nodes.cluster import RealCluster
+from engine.nodes.network import HUB, HUB_PORT
+
+pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
+
+_TESTS = Path(__file__).parents[1]
+_FROM_HUB = Path(__file__).with_name("manifests") / "tiny-from-hub.yaml"
+KEY = "of-the-team"
+#: Prints the status of an answer.
+_STATUS = (
+    "import json, sys, urllib.request, urllib.error\n"
+    "url, key = sys.argv[1:]\n"
+    "body = json.dumps({'model': 'tiny', 'prompt': 'x', 'max_tokens': 3}).encode()\n"
+    "headers = {'Content-Type': 'application/json', **({'Authorization': 'Bearer ' + key} if key else {})}\n"
+    "try: print(urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60).status)\n"
+    "except urllib.error.HTTPError as error: print(error.code)\n"
+)
+
+
+@pytest.fixture(scope="module")
+def hub(installed: RealCluster) -> Iterator[None]:
+    """The stand-in hub, where the operator's settings say that the mirror is."""
+    folder = models.folder(say=print) / models.TINY
+    words = ["-m", "engine.model.hub", str(folder), "--host", HUB, "--port", str(HUB_PORT)]
+    process = subprocess.Popen(
+        [*installed.enter("hub"), sys.executable, *words], env={"PYTHONPATH": str(_TESTS), "PATH": "/usr/bin"}
+    )
+    yield
+    process.kill()
+    process.wait()
+
+
+def status(team: RealTeam, url: str, key: str = "") -> str:
+    return team.kubectl("exec", "client", "--", "python3", "-c", _STATUS, url, key).strip()
+
+
+def test_weights_from_the_hub_and_a_key_on_every_path(
+    team: RealTeam, operator: Operator, hub: None, figure: Callable[[str], None]
+) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
+    team.create({**secret, "data": {"chat": base64.b64encode(f"{KEY}\n".encode()).decode()}})
+    began = time.monotonic()
+    asked: Object = yaml.safe_load(_FROM_HUB.read_text())
+    asked["spec"]["access"] = {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}
+    team.apply(asked)
+    team.client_pod("client", node="node-a")
+    tiny = team.ready("tiny", within_seconds=400)
+    figure(f"apply to Ready of a real vLLM with weights from a hub: {time.monotonic() - began:.0f} s")
+    assert condition(tiny, "WeightsReady")["status"] == "True"
+    url = tiny["status"]["endpoint"]["url"]
+    for path in ("/completions", "/../invocations", "/../tokenize", "/../scale_elastic_ep"):
+        assert status(team, f"{url}{path}".replace("/v1/..", "")) == "401", path
+    assert status(team, f"{url}/completions", KEY) == "200"
+    assert status(team, f"{url}/../invocations".replace("/v1/..", ""), KEY) == "200"
+    (pod,) = team.pods("tiny")
+    used = team.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", _USED)
+    assert used.strip() == "True", (
+        "the weights lie in the mounted cache, and the root of the container is as it was"
+    )
+    phases = {phase["phase"]: phase["seconds"] for phase in tiny["status"]["startup"]}
+    figure(f"phases of that start, in seconds: {phases}")
+    assert {"capacity", "image", "download", "load", "firstToken"} <= phases.keys()
+
+
+#: Whether weights are below /cache and nowhere else in what the container may write.
+_USED = (
+    "import pathlib\n"
+    "found = [str(f) for top in ('/cache', '/tmp', '/root', '/home', '/var', '/opt', '/mnt')"
+    " for f in pathlib.Path(top).rglob('*.safetensors') if f.is_file()]\n"
+    "print(bool(found) and all(f.startswith('/cache/') for f in found))\n"
+)
