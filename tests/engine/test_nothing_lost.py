@@ -19,7 +19,7 @@ from cluster.teams import Object, says
 from cluster.waiting import until
 from engine.houses import RealTeam, a_team, engine, stand_in, tiny
 from engine.model import environment, image
-from engine.nodes.cluster import RealCluster
+from engine.nodes.cluster import RealCluster, say
 from engine.scenes.clients import Clients
 
 pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
@@ -63,11 +63,13 @@ def scene(served: RealTeam, figure: Figure) -> Scene:
             took = time.monotonic() - began
             clients.mark("ends")
         report = clients.report
-        figure(
+        told = (
             f"{what}: {took:.0f} s; {report['answered']} answered, {report['retried']} on one retry, "
             f"{report['lost']} lost; {report['met']} were in flight meanwhile, "
             f"{report['shortest_seconds']} to {report['longest_seconds']} s each {report['troubles'] or ''}"
         )
+        say(told)
+        figure(told)
         assert report["lost"] == 0, report
         assert report["met"] >= LEAST_MET, report
         assert report["marks"]["begins"] >= LEAST_IN_FLIGHT, report

@@ -49,8 +49,8 @@ class Clients:
             self._say("stop")
             self.report = self._answer()
         self._process.kill()
-        self._process.wait()
-        self._errors.close()
+        with self._process, self._errors:  # waits, and closes what leads to it
+            pass
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
