@@ -21,6 +21,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,21 +100,26 @@ class Builder:
         """What all wrappers of one rank hold."""
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(text_config(shape)))
-            arguments = self._arguments(
-                model=folder,
-                skip_tokenizer_init=True,
-                max_model_len=8192,
-                enforce_eager=True,
-                dtype="bfloat16",
-            )
-            whole = arguments.create_engine_config()
+            whole = self.engine_config(folder)
         lora = self._config.LoRAConfig(max_loras=loras, max_lora_rank=rank, lora_dtype=self.torch.bfloat16)
-        self._group.world_size = gpus  # a rank's own slice is asked for, not an exchange with others
+        with self.ranks(gpus, whole), self.torch.device("meta"):
+            gemma = importlib.import_module("vllm.model_executor.models.gemma4").Gemma4ForCausalLM
+            model = gemma(vllm_config=whole)
+            return self._of_linears(model, lora) + self._of_experts(shape, lora, gpus)
+
+    def engine_config(self, folder: str) -> Theirs:
+        """What the engine makes of a folder with a config.json."""
+        return self._arguments(
+            model=folder, skip_tokenizer_init=True, max_model_len=8192, enforce_eager=True, dtype="bfloat16"
+        ).create_engine_config()
+
+    @contextmanager
+    def ranks(self, gpus: int, config: Theirs) -> Iterator[None]:
+        """As one of so many GPUs: a rank's own slice is asked for, not an exchange with others."""
+        self._group.world_size = gpus
         try:
-            with self._config.set_current_vllm_config(whole), self.torch.device("meta"):
-                gemma = importlib.import_module("vllm.model_executor.models.gemma4").Gemma4ForCausalLM
-                model = gemma(vllm_config=whole)
-                return self._of_linears(model, lora) + self._of_experts(shape, lora, gpus)
+            with self._config.set_current_vllm_config(config):
+                yield
         finally:
             self._group.world_size = 1
 

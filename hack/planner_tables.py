@@ -80,6 +80,7 @@ def compared_loads(catalog: Catalog) -> Iterator[Compared]:
             checkpoint,
             tensor_parallel=int(row["tensor_parallel"]),
             text_only=row["text_only"] == "yes",
+            queries_only=False,  # no load of 0.30.0 or later is known
         )
         cells = (checkpoint.repo, row["tensor_parallel"], row["text_only"], row["source"])
         yield Compared(cells, float(row["load_gib"]), said / GIB)

@@ -188,6 +188,7 @@ def _rules(entry: Entry) -> EngineVersionRules:
         utilization_percent=entry.integer("utilizationPercent"),
         graph_estimate_deducted=entry.boolean("graphEstimateDeducted"),
         printed_tokens_by_group=entry.boolean("printedTokensByGroup"),
+        queries_only=entry.boolean("queriesOnly", False),
     )
 
 

@@ -164,6 +164,8 @@ class EngineVersionRules:
     graph_estimate_deducted: bool
     #: What the engine prints as its KV tokens: blocks of one group, or else concurrency times length.
     printed_tokens_by_group: bool
+    #: Layers that read another layer's KV cache are built without K and V projections.
+    queries_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

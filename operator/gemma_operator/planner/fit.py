@@ -83,7 +83,7 @@ class Fitting:
         self._request = request
         self._catalog = catalog
         self._engine = catalog.engines[request.engine]
-        self._rules = versions.rules(self._engine, request.engine_version)
+        self.rules = versions.rules(self._engine, request.engine_version)
         self.band_bytes = overhead.band_bytes(self._engine.overhead)
         self.needs = Needs(request, catalog)
         self._drafters = Drafters(request, catalog, self.needs)
@@ -194,6 +194,7 @@ class Fitting:
                 checkpoint,
                 tensor_parallel=candidate.tensor_parallel,
                 text_only=self._request.modalities <= TEXT_ONLY,
+                queries_only=self.rules.queries_only,
             ) + self.adapter_bytes(candidate)
         return found
 
@@ -209,7 +210,7 @@ class Fitting:
         row = step.row
         kv_cache_bytes = card.room_bytes - step.overhead_bytes
         held = kv_cache.held_by(
-            row.layout, available_bytes=kv_cache_bytes, max_model_len=row.context_length, rules=self._rules
+            row.layout, available_bytes=kv_cache_bytes, max_model_len=row.context_length, rules=self.rules
         )
         return _Found(
             settings=Settings(

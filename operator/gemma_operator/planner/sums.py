@@ -118,7 +118,7 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
     )
     lines = (
         *_device_lines(candidate, card),
-        *_weights_lines(found, card, request, buffers=fitting.adapter_bytes(candidate)),
+        *_weights_lines(found, card, request, fitting),
         *_overhead_lines(found, terms),
         *_kv_lines(found),
         *_verdict_lines(found),
@@ -154,7 +154,7 @@ def _device_lines(candidate: Candidate, card: Card) -> Iterator[Line]:
     yield Line("card", "usable", device.usable_bytes, how)
 
 
-def _weights_lines(found: Sum, card: Card, request: Request, *, buffers: int) -> Iterator[Line]:
+def _weights_lines(found: Sum, card: Card, request: Request, fitting: Fitting) -> Iterator[Line]:
     candidate = found.candidate
     checkpoint = candidate.checkpoint
     assert checkpoint is not None
@@ -163,12 +163,13 @@ def _weights_lines(found: Sum, card: Card, request: Request, *, buffers: int) ->
         checkpoint,
         tensor_parallel=candidate.tensor_parallel,
         text_only=request.modalities <= TEXT_ONLY,
+        queries_only=fitting.rules.queries_only,
     ):
         if term.parameters:
             shared = f" / {term.shares} GPUs" if term.shares > 1 else ""
             how = f"{term.parameters:,} x {term.bytes_each:g} B{shared}"
             yield Line("weights", term.name, int(term.size_bytes), how)
-    if buffers:
+    if buffers := fitting.adapter_bytes(candidate):
         yield Line("weights", "adapters", buffers, f"buffers of {request.adapters}, up to the highest rank")
     if drafter := found.weights_bytes - card.weights_bytes:
         yield Line("weights", DRAFTER, drafter, f"{candidate.variant.name}'s own, as published")
@@ -188,9 +189,13 @@ def _overhead_lines(found: Sum, terms: overhead.Terms) -> Iterator[Line]:
     yield Line(
         "overhead", "CUDA graphs", _gib(terms.graphs_gib), "the engine's estimate, where it deducts one"
     )
+    if terms.inputs_gib:
+        how = f"{batch}, kept for good; the engine counts them to its load"
+        yield Line("overhead", "per-layer inputs", _gib(terms.inputs_gib), how)
     if drafter := found.overhead_bytes - terms.total_bytes:
         yield Line("overhead", DRAFTER, drafter, "measured beside its weights")
     how = "base + counts by word + the larger of forward pass and sampler + graphs"
+    how += " + per-layer inputs" if terms.inputs_gib else ""
     yield Line("overhead", "overhead", found.overhead_bytes, how)
 
 

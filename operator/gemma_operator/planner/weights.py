@@ -15,8 +15,9 @@ from typing import Final
 from gemma_operator.catalog.records import Checkpoint, Variant
 
 BF16_BYTES: Final = 2.0
+ATTENTION: Final = "attention"
 #: Classes that tensor parallelism shares out; every other one is on each GPU.
-SHARED_OUT: Final = frozenset({"attention", "mlp", "experts", "embedding", "perLayerEmbedding"})
+SHARED_OUT: Final = frozenset({ATTENTION, "mlp", "experts", "embedding", "perLayerEmbedding"})
 TOWERS: Final = "towers"
 GIB: Final = 1024**3
 
@@ -37,20 +38,35 @@ class Term:
 
 
 def terms(
-    variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool
+    variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool, queries_only: bool
 ) -> Iterator[Term]:
     """What `loaded_bytes` adds up."""
-    for module, parameters in variant.parameters.items():
+    dropped = {ATTENTION: _unread(variant)} if queries_only else {}
+    for module, counted in variant.parameters.items():
         if text_only and module == TOWERS:
             continue
+        parameters = counted - dropped.get(module, 0)
         shares = tensor_parallel if module in SHARED_OUT else 1
         yield Term(module, parameters, checkpoint.bytes_per_parameter.get(module, BF16_BYTES), shares)
-    copies = checkpoint.bytes_per_parameter.get("attention", BF16_BYTES)
+    copies = checkpoint.bytes_per_parameter.get(ATTENTION, BF16_BYTES)
     shares = min(tensor_parallel, variant.full.kv_heads)
     yield Term("keysCopiedAsValues", variant.key_as_value_parameters, copies, shares)
     if replicated := _replicated(variant, tensor_parallel):
         yield Term("keysAndValuesOnEachGpu", replicated, copies, tensor_parallel)
     yield Term("positions", variant.max_context_tokens * variant.rope_dims, BF16_BYTES)
+
+
+def _unread(variant: Variant) -> int:
+    """Keys and values that the checkpoint ships for layers that read another layer's."""
+    if variant.linears is None:
+        return 0
+    shared = (
+        (variant.sliding, variant.linears.queries_only_sliding),
+        (variant.full, variant.linears.queries_only_full),
+    )
+    return sum(
+        number * variant.linears.hidden * layers.head_dim * layers.kv_heads * 2 for layers, number in shared
+    )
 
 
 def _replicated(variant: Variant, gpus: int) -> int:
@@ -67,9 +83,17 @@ def _replicated(variant: Variant, gpus: int) -> int:
     )
 
 
-def loaded_bytes(variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool) -> int:
-    """Bytes of weights on each GPU. `text_only` leaves the towers out (`--language-model-only`)."""
-    sum_of = terms(variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only)
+def loaded_bytes(
+    variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool, queries_only: bool
+) -> int:
+    """Bytes of weights on each GPU.
+
+    `text_only` leaves the towers out (`--language-model-only`). `queries_only`: by the engine's version, keys and
+    values that no layer reads are not loaded.
+    """
+    sum_of = terms(
+        variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only, queries_only=queries_only
+    )
     return int(sum(term.size_bytes for term in sum_of))
 
 

@@ -15,7 +15,7 @@ from gemma_operator.catalog.loader import packaged
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.values import Candidate
 from gemma_operator.planner.vllm import versions
-from gemma_operator.planner.vllm.overhead import band_bytes, overhead_bytes, runner
+from gemma_operator.planner.vllm.overhead import band_bytes, overhead_bytes, runner, terms
 from unit.planner.shapes import a_pool, a_request
 
 GIB = 1024**3
@@ -168,3 +168,23 @@ def test_the_other_runner_is_in_the_plans_sum():
     assert found[""] == found["true"]
     # 1024 sequences x 3.75 MiB against 1024 x (1.03 + 1.5), and 0.79 + 0.17 of graphs against 0.5 + 0.17
     assert (found["false"] - found["true"]) / 2**30 == pytest.approx(3.75 - 2.53 + 0.29, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("variant", "tokens", "mib"),
+    [("E4B", 8192, 168), ("E4B", 2048, 42), ("E2B", 16384, 280), ("31B", 16384, 0), ("12B", 8192, 0)],
+)
+def test_per_layer_inputs_are_kept_for_a_whole_batch_and_count_to_the_engines_load(variant, tokens, mib):
+    """gemma4_mm.py: batched tokens x layers x 256 x 2 B; E4B has 42 layers, E2B 35."""
+    found = terms(
+        packaged().variants[variant],
+        MODEL,
+        engine_version="0.32",
+        precision="bf16",
+        tensor_parallel=2,
+        max_batched_tokens=tokens,
+        max_sequences=256,
+        graphs_deducted=True,
+    )
+    assert found.inputs_gib * 1024 == pytest.approx(mib)
+    assert found.total_bytes - found.beside_load_bytes == pytest.approx(mib * 2**20, abs=1)

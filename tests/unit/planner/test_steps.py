@@ -117,7 +117,14 @@ def test_the_rules_of_a_version(version, expected):
 
 
 def test_rules_start_where_the_first_gemma_4_engine_does():
-    assert [rule.since for rule in ENGINE.rules] == ["0.19.1", "0.20.0", "0.20.1", "0.26.0", "0.29.0"]
+    assert [rule.since for rule in ENGINE.rules] == [
+        "0.19.1",
+        "0.20.0",
+        "0.20.1",
+        "0.26.0",
+        "0.29.0",
+        "0.30.0",
+    ]
     tiers = [(tier.since, tier.minimum_visible_mib) for tier in ENGINE.batch_tiers]
     assert tiers == [("0.28.0", 160 * 1024), ("0.19.1", 70 * 1024), ("0.19.1", 0)]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gemma_operator.catalog.loader import packaged
+from gemma_operator.planner.vllm import versions
 from gemma_operator.planner.weights import disk_bytes, loaded_bytes, terms
 
 GIB = 1024**3
@@ -17,10 +18,19 @@ def reported_loads():
         return list(csv.DictReader(file))
 
 
-def loaded_gib(name, *, tensor_parallel=1, text_only=False):
+def loaded_gib(name, *, tensor_parallel=1, text_only=False, queries_only=False):
     checkpoint = CHECKPOINTS[name]
     variant = packaged().variants[checkpoint.variant]
-    return loaded_bytes(variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only) / GIB
+    return (
+        loaded_bytes(
+            variant,
+            checkpoint,
+            tensor_parallel=tensor_parallel,
+            text_only=text_only,
+            queries_only=queries_only,
+        )
+        / GIB
+    )
 
 
 @pytest.mark.parametrize("row", reported_loads(), ids=lambda row: f"{row['checkpoint']}-{row['load_gib']}")
@@ -112,8 +122,43 @@ def test_every_gpu_holds_at_least_one_kv_head(name, gpus, parameters):
     checkpoint = next(c for c in packaged().checkpoints if (c.variant, c.precision) == (name, "bf16"))
     found = {
         term.name: term
-        for term in terms(packaged().variants[name], checkpoint, tensor_parallel=gpus, text_only=False)
+        for term in terms(
+            packaged().variants[name], checkpoint, tensor_parallel=gpus, text_only=False, queries_only=False
+        )
     }
     replicated = found.get("keysAndValuesOnEachGpu")
     assert (replicated.parameters if replicated else 0) == parameters
     assert replicated is None or replicated.size_bytes == parameters * 2 / gpus
+
+
+with (Path(__file__).parents[2] / "data" / "vllm-0.32" / "parameters.csv").open() as file:
+    BUILT = list(csv.DictReader(file))
+ATTENTION = ("attention", "keysCopiedAsValues", "keysAndValuesOnEachGpu")
+
+
+@pytest.mark.parametrize("row", BUILT, ids=lambda row: f"{row['model']}-{row['tensor_parallel']}")
+def test_each_class_has_the_parameters_that_vllms_own_model_is_built_with(row):
+    """hack/weights_grid.py counted them: the planner's own counts are products of the shape."""
+    gpus = int(row["tensor_parallel"])
+    checkpoint = CHECKPOINTS[f"gemma-4-{row['model'].lower()}-it-bf16"]
+    variant = packaged().variants[row["model"]]
+    held = {
+        term.name: term.parameters / term.shares
+        for term in terms(variant, checkpoint, tensor_parallel=gpus, text_only=True, queries_only=True)
+    }
+    assert sum(held.get(name, 0) for name in ATTENTION) == int(row["attention"])
+    for name in ("mlp", "embedding", "perLayerEmbedding"):
+        assert held.get(name, 0) == int(row[name])
+    # norms, scalars, and the per-layer projections, of which one is shared out and here is not
+    assert -0.2e6 < held["other"] - int(row["other"]) < 25e6
+
+
+@pytest.mark.parametrize(
+    ("variant", "version", "mib"),
+    [("E2B", "0.29.0", 0), ("E2B", "0.30.0", 36), ("E4B", "0.32", 105), ("31B", "0.32", 0)],
+)
+def test_keys_and_values_that_no_layer_reads_are_not_loaded_from_0_30_on(variant, version, mib):
+    name = f"gemma-4-{variant.lower()}-it-bf16"
+    rules = versions.rules(packaged().engines["VLLM"], version)
+    less = loaded_gib(name) - loaded_gib(name, queries_only=rules.queries_only)
+    assert less * 1024 == mib

@@ -1,9 +1,9 @@
 """Memory that the engine takes beside weights and KV cache.
 
-`overhead = base + held + max(forward pass, sampler) + CUDA graphs`, per GPU. A maximum, not a sum: the profiling
-run does one after the other and frees between. What it depends on beside the settings is the model runner, of
-which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its sampler; the second
-keeps a table of counts by sequence and word for good (`held`) and its sampler takes less. Neither shrinks with
+`overhead = base + held + max(forward pass, sampler) + CUDA graphs + per-layer inputs`, per GPU. A maximum, not a sum:
+the profiling run does one after the other and frees between. What it depends on beside the settings is the model
+runner, of which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its sampler; the
+second keeps a table of counts by sequence and word for good (`held`) and its sampler takes less. Neither shrinks with
 tensor parallelism. The graphs' share is an estimate that the engine deducts before it sizes its KV cache; none is
 made in eager mode. max_model_len does not matter. Constants, their sources and their logs: catalog/engines.yaml,
 `overhead`; residuals: docs/planner.md.
@@ -23,6 +23,7 @@ GIB: Final = 1024**3
 MIB: Final = 1024**2
 EXPERTS: Final = "experts"
 SECOND: Final = "second"
+_BF16_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,19 @@ class Terms:
     forward_gib: float
     sampler_gib: float
     graphs_gib: float
+    #: Kept for good from loading on, so that the engine's logs count it among the weights.
+    inputs_gib: float
+
+    @property
+    def beside_load_bytes(self) -> int:
+        """What start-up logs show: usable less load less KV cache."""
+        largest = max(self.forward_gib, self.sampler_gib)
+        return int((self.base_gib + self.held_gib + largest + self.graphs_gib) * GIB)
 
     @property
     def total_bytes(self) -> int:
         """The sum."""
-        largest = max(self.forward_gib, self.sampler_gib)
-        return int((self.base_gib + self.held_gib + largest + self.graphs_gib) * GIB)
+        return self.beside_load_bytes + int(self.inputs_gib * GIB)
 
 
 def terms(  # noqa: PLR0913 - what it depends on, all by keyword
@@ -62,6 +70,7 @@ def terms(  # noqa: PLR0913 - what it depends on, all by keyword
         forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
         sampler_gib=by.sampler_mib_per_sequence * max_sequences / 1024,
         graphs_gib=_graphs_gib(model, by, tensor_parallel, max_sequences) if graphs_deducted else 0.0,
+        inputs_gib=_inputs_bytes(variant, max_batched_tokens) / GIB,
     )
 
 
@@ -76,7 +85,7 @@ def overhead_bytes(
     max_sequences: int,
     graphs_deducted: bool,
 ) -> int:
-    """Bytes on each GPU, as an expectation; `band_bytes` is how far off it may be."""
+    """Bytes on each GPU beside what the engine calls its load: an expectation, off by at most `band_bytes`."""
     return terms(
         variant,
         model,
@@ -86,7 +95,7 @@ def overhead_bytes(
         max_batched_tokens=max_batched_tokens,
         max_sequences=max_sequences,
         graphs_deducted=graphs_deducted,
-    ).total_bytes
+    ).beside_load_bytes
 
 
 def runner(
@@ -119,6 +128,19 @@ def forward_gib_per_1024_tokens(variant: Variant, precision: str) -> float:
     """Activations of a forward pass; experts in NVFP4 have kernels of their own."""
     figures = variant.forward_gib_per_1024_tokens
     return figures.get(precision, figures["default"])
+
+
+def _inputs_bytes(variant: Variant, max_batched_tokens: int) -> int:
+    """The per-layer inputs of one batch: a buffer that the model makes for its CUDA graphs, whole on each GPU.
+
+    Source: vLLM 0.20.2 to 0.32.0, model_executor/models/gemma4_mm.py, `per_layer_embeddings`.
+    """
+    linears = variant.linears
+    if linears is None or not linears.per_layer_input:
+        return 0
+    shared = linears.queries_only_sliding + linears.queries_only_full
+    layers = variant.sliding.layers + variant.full.layers + shared
+    return max_batched_tokens * layers * linears.per_layer_input * _BF16_BYTES
 
 
 def _graphs_gib(model: OverheadModel, by: ModelRunner, tensor_parallel: int, max_sequences: int) -> float:
