@@ -12,7 +12,7 @@ from typing import Any
 
 from gemma_operator.api.names import FIELD_MANAGER
 from gemma_operator.apiserver.client import Client
-from gemma_operator.apiserver.resources import BY_KIND, Resource
+from gemma_operator.apiserver.resources import BY_KIND, EVENTS, Resource
 
 STATUS_MANAGER = f"{FIELD_MANAGER}-status"
 
@@ -60,6 +60,12 @@ class Writer:
     async def read(self, kind: str, *, namespace: str, name: str) -> dict[str, Any]:
         """Reads one object past the cache: a stranger of our name has no label and is in no cache."""
         return await self._client.get(_resource(kind), namespace=namespace, name=name)
+
+    async def events_about(self, uid: str, *, namespace: str, reason: str) -> list[dict[str, Any]]:
+        """Events of others about one object, past every cache: they are many, and few are asked for."""
+        wanted = f"regarding.uid={uid},reason={reason}"
+        pages = self._client.list(EVENTS, namespace=namespace, field_selector=wanted)
+        return [event async for page in pages for event in page.items]
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         """Creates one Event."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from gemma_operator.api import names
 from gemma_operator.apiserver.records import Place
-from gemma_operator.backends.kubernetes.act import Answers
+from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.ownership import digest
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.controller import pool_status

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from gemma_operator.backends.decision import Ask, Decision
+from gemma_operator.backends.kubernetes import unmade_jobs
 from gemma_operator.backends.kubernetes.act import Act
 from gemma_operator.backends.kubernetes.snapshot import Child, Key, Snapshot
 from gemma_operator.controller.observe import Sources, observe
@@ -70,6 +71,8 @@ class Reconciler:
         if missing := parts.act.unknown_children(snapshot):
             foreign = await parts.act.look_for(missing, snapshot)
             snapshot = observe(obj, parts.sources, foreign=foreign)
+        if job := unmade_jobs.waiting(snapshot):
+            snapshot = replace(snapshot, unmade_job=await parts.act.why_unmade(job, snapshot))
         engine = engine_of(snapshot, parts.default_engine)
         decision = decide(snapshot, now=parts.now(), engine=engine)
         if decision.ask is Ask.ROOM:

@@ -60,7 +60,7 @@ def test_the_operator_may_do_what_it_does_and_no_more():
         "serviceaccounts": MADE,
         "networkpolicies.networking.k8s.io": MADE,
         "poddisruptionbudgets.policy": MADE,
-        "events.events.k8s.io": {"create"},
+        "events.events.k8s.io": {"create", "list"},
         "customresourcedefinitions.apiextensions.k8s.io": {"get"},
     }
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Decision, Event, Manifest, ObjectRef
-from gemma_operator.backends.kubernetes import differences, refusals
+from gemma_operator.backends.kubernetes import differences, refusals, unmade_jobs
+from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.contests import Contest, Contests
 from gemma_operator.backends.kubernetes.differences import Changed
 from gemma_operator.backends.kubernetes.ownership import digest, owned_hash
@@ -59,6 +60,10 @@ class Writer(Protocol):
         """Past the caches."""
         ...
 
+    async def events_about(self, uid: str, *, namespace: str, reason: str) -> list[dict[str, Any]]:
+        """Events of others about one object."""
+        ...
+
     async def post_event(self, event: Mapping[str, Any]) -> None:
         """One Event."""
         ...
@@ -77,32 +82,6 @@ class Outcome:
     def writes(self) -> int:
         """Requests that changed something, or tried to."""
         return len(self.applied) + len(self.deleted) + int(self.status_written) + self.events
-
-
-class Answers:
-    """uid → (hash of what was sent last, hash of what stood after it), only where the two differ."""
-
-    def __init__(self) -> None:
-        self._different: dict[str, tuple[str, str]] = {}
-
-    def note(self, uid: str, *, sent: str, stood: str) -> None:
-        """The server's answer to a write."""
-        if sent == stood:
-            self._different.pop(uid, None)
-        else:
-            self._different[uid] = (sent, stood)
-
-    def forget(self, uid: str) -> None:
-        """The object went."""
-        self._different.pop(uid, None)
-
-    def stands(self, uid: str, *, sent: str, live: str) -> bool:
-        """Whether sending it again would change nothing."""
-        return sent == live or self._different.get(uid) == (sent, live)
-
-    def view(self) -> Mapping[str, tuple[str, str]]:
-        """A copy, for a snapshot."""
-        return dict(self._different)
 
 
 class Act:
@@ -146,6 +125,17 @@ class Act:
         """Who stands where our children would: read at once, before anything is applied there."""
         found = await asyncio.gather(*(self._read(kind, snapshot) for kind in kinds))
         return tuple(child for child in found if child is not None)
+
+    async def why_unmade(self, job: Child, snapshot: Snapshot) -> str:
+        """Why the Job gets no pod, in the words of who refused it. Where Events may not be read nobody says it."""
+        try:
+            events = await self._writer.events_about(
+                job.uid, namespace=snapshot.key.namespace, reason=unmade_jobs.REASON
+            )
+        except Forbidden as error:
+            logger.warning("why %s %s has no pod is not known: %s", job.kind, job.name, error)
+            return ""
+        return unmade_jobs.last_note(events)
 
     async def act(self, decision: Decision, snapshot: Snapshot, *, now: datetime) -> Outcome:
         """Children first, so that the status never says more than what stands."""

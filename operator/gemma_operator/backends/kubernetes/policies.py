@@ -13,7 +13,7 @@ from datetime import datetime
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef, soonest
-from gemma_operator.backends.kubernetes import contested, rollout, speech, standing, wedged
+from gemma_operator.backends.kubernetes import contested, rollout, speech, standing, unmade_jobs, wedged
 from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner
 from gemma_operator.backends.kubernetes.view import (
@@ -254,4 +254,6 @@ def decide(view: View, *, now: datetime) -> Decision:
     """The first policy that has something to say decides; `settled` always does."""
     decision = next(decision for policy in POLICIES if (decision := policy(view, now)))
     tried_again = contested.look_again_seconds(view.contested, view.snapshot)
-    return replace(decision, look_again_after_seconds=soonest(decision.look_again_after_seconds, tried_again))
+    asked_again = unmade_jobs.LOOK_AGAIN_SECONDS if unmade_jobs.waiting(view.snapshot) else None
+    again = soonest(decision.look_again_after_seconds, tried_again, asked_again)
+    return replace(decision, look_again_after_seconds=again)

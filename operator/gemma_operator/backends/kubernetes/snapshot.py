@@ -233,8 +233,9 @@ class Snapshot:
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Children that were applied again, or answered otherwise than they were sent, by uid.
     contests: Mapping[str, Contest] = field(default_factory=dict)
-    #: Pods of the Job that brings the weights, of earlier ones too.
+    #: Pods of the Job that brings the weights, of earlier ones too; and why it gets none, where that was asked.
     weights_pods: tuple[WeightsPod, ...] = ()
+    unmade_job: str = ""
     #: The PersistentVolumeClaims that the spec names and that exist, by name.
     claims: Mapping[str, ClaimRecord] = field(default_factory=dict)
 

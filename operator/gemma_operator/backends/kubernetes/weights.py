@@ -16,6 +16,7 @@ from gemma_operator.api import names
 from gemma_operator.api.conditions import Condition, ConditionType, Reason
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes.failures import trouble
+from gemma_operator.backends.kubernetes.failures.admission import refused_pod
 from gemma_operator.backends.kubernetes.failures.hub import read_word
 from gemma_operator.backends.kubernetes.ownership import sealed
 from gemma_operator.backends.kubernetes.render_fetch import weights_job
@@ -129,6 +130,9 @@ def _state(standing: Child | None, snapshot: Snapshot, job: Manifest, brought: D
             return Weights(key, stale=standing, ready=False, reason=Reason.DOWNLOADING, message=doing)
         reason, words = _last_word(pods) or (Reason.WEIGHTS_MISSING, f"Job {standing.name} failed")
         return Weights(key, ready=False, reason=reason, message=f"{words}; {_TRY_AGAIN}", final=True)
+    if snapshot.unmade_job and not pods:
+        found = refused_pod(f"a pod of Job {standing.name} is not made", snapshot.unmade_job)
+        return Weights(key, ready=False, reason=found.reason, message=found.message, final=found.final)
     reason, words = _last_word(pods) or _waits(pods) or (Reason.DOWNLOADING, doing)
     return Weights(key, ready=False, reason=reason, message=words)
 

@@ -7,7 +7,8 @@ import pytest
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Decision, Event, ObjectRef, StatusFields
-from gemma_operator.backends.kubernetes.act import Act, Answers
+from gemma_operator.backends.kubernetes.act import Act
+from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
 from gemma_operator.errors import Conflict, Forbidden, NotFound, Rejected, Unreachable
 from plans import a_plan

@@ -67,6 +67,17 @@ def test_a_pod_that_a_quota_forbids_is_told_with_the_quotas_words_and_without_th
     assert "chat-abc-x1" not in message
 
 
+def test_a_limit_that_a_limit_range_gave_is_its_doing_and_the_pods_name_is_left_out():
+    words = (
+        'Pod "chat-abc-x1" is invalid: spec.containers[0].resources.requests: Invalid value: "12Gi": must be less than '
+        "or equal to memory limit of 1Gi"
+    )
+    status, reason, message = said(with_failure(a_running_snapshot(replicas=(), served=()), words))
+    assert (status, reason) == ("False", "QuotaExceeded")
+    assert "must be less than or equal to memory limit of 1Gi" in message
+    assert "chat-abc-x1" not in message
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gemma_operator.api import names
+from gemma_operator.backends.kubernetes import unmade_jobs
 from gemma_operator.backends.kubernetes.failures.hub import SPOKEN, read_word
 from gemma_operator.backends.kubernetes.policies import decide
 from gemma_operator.backends.kubernetes.render import pod_intent
@@ -238,3 +239,47 @@ def test_no_secret_gets_through():
     )
     told = read_word(word)[1]
     assert "abcdef" not in told.lower()
+
+
+QUOTA = (
+    'Error creating: pods "chat-weights-x1" is forbidden: exceeded quota: q, requested: cpu=1, limited: cpu=0'
+)
+DENIED = 'Error creating: admission webhook "images.example.com" denied the request: no such signature'
+
+
+def test_a_job_without_a_pod_is_asked_about_again_and_one_with_a_pod_or_a_verdict_is_not():
+    assert unmade_jobs.waiting(standing(a_job())) is not None
+    assert decide(seen(standing(a_job())), now=NOW).look_again_after_seconds == unmade_jobs.LOOK_AGAIN_SECONDS
+    for made in (
+        standing(a_job(), weights_pods=(a_try(phase="Pending"),)),
+        standing(a_job(COMPLETE)),
+        standing(a_job(FAILED)),
+        standing(a_job(terminating=True)),
+        standing(a_job(controller_uid="of somebody else")),
+        standing(),
+    ):
+        assert unmade_jobs.waiting(made) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "final"), [(QUOTA, "QuotaExceeded", False), (DENIED, "AdmissionDenied", True)]
+)
+def test_why_a_job_gets_no_pod_is_said_with_whose_move_it_is(words, reason, final):
+    decision = decide(seen(standing(a_job(), unmade_job=words)), now=NOW)
+    assert said(decision)["WeightsReady"] == ("False", reason)
+    assert said(decision)["Ready"] == ("False", reason)
+    assert ("Stalled" in said(decision)) is final
+    message = next(each.message for each in decision.conditions if each.type == "WeightsReady")
+    assert "a pod of Job chat-weights is not made" in message
+    assert "chat-weights-x1" not in message
+
+
+def test_the_newest_of_several_events_counts():
+    old = {"note": "old", "deprecatedLastTimestamp": "2026-11-25T08:00:00Z"}
+    new = {
+        "note": "new",
+        "series": {"lastObservedTime": "2026-11-25T08:30:00Z"},
+        "deprecatedLastTimestamp": None,
+    }
+    assert unmade_jobs.last_note([new, old]) == "new"
+    assert unmade_jobs.last_note([]) == ""

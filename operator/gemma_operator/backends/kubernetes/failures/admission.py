@@ -12,11 +12,15 @@ from typing import Any, Final
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.failures.trouble import Trouble, told
 
-#: apiserver plugin/resourcequota/controller.go; plugin/pkg/admission/limitranger/admission.go, 1.37.
+#: apiserver plugin/resourcequota/controller.go; plugin/pkg/admission/limitranger/admission.go, 1.37. What a LimitRange
+#: allows at most is also the limit of who has none, and then pkg/apis/core/validation/validation.go finds the request
+#: larger; our own pods never ask for more than their limit.
 _QUOTA: Final = re.compile(
     r"exceeded quota|failed quota|insufficient quota|(?:minimum|maximum) \S+ usage per \S+ is"
-    r"|max limit to request ratio per"
+    r"|max limit to request ratio per|must be less than or equal to \S+ limit of"
 )
+#: Before the verdict stands a pod's name, which is another one each time.
+_VERDICT: Final = re.compile(r" is (?:forbidden|invalid): ")
 #: PodSecurity, webhooks, ValidatingAdmissionPolicy, priority and runtime classes.
 _POLICY: Final = re.compile(
     r"violates PodSecurity|admission webhook|denied the request|denied request|failed calling webhook"
@@ -44,11 +48,14 @@ def not_made(deployment: Mapping[str, Any]) -> Trouble | None:
     """Pods that admission refused: the Deployment says so (ReplicaFailure), in the words of who refused."""
     for condition in deployment.get("conditions", ()):
         if (condition.get("type"), condition.get("status")) == ("ReplicaFailure", "True"):
-            # from the verdict on: before it stands a pod's name, which is another one each time
-            parts = str(condition.get("message", "")).partition(" is forbidden: ")
-            words = parts[2] or parts[0]
-            reason = admission_reason(words) or Reason.ADMISSION_DENIED
-            final = reason.final and not _NOBODY_ANSWERED.search(words)
-            remedy = _NO_FOLDER if _FOLDER_OF_THE_NODE.search(words) else ""
-            return told(reason, "a pod is not made", words, remedy=remedy, final=final)
+            return refused_pod("a pod is not made", str(condition.get("message", "")))
     return None
+
+
+def refused_pod(what: str, message: str) -> Trouble:
+    """In the words of who refused it, from the verdict on."""
+    words = _VERDICT.split(message, maxsplit=1)[-1]
+    reason = admission_reason(words) or Reason.ADMISSION_DENIED
+    final = reason.final and not _NOBODY_ANSWERED.search(words)
+    remedy = _NO_FOLDER if _FOLDER_OF_THE_NODE.search(words) else ""
+    return told(reason, what, words, remedy=remedy, final=final)
