@@ -107,56 +107,68 @@ def _is_ready(pod: Object) -> bool:
     return any((c["type"], c["status"]) == ("Ready", "True") for c in pod["status"].get("conditions", ()))
 
 
-def test_another_image(served: RealTeam, operator: Operator, scene: Scene) -> None:
-    old = _names(served)
+@pytest.fixture
+def alone(served: RealTeam, operator: Operator) -> RealTeam:
+    """One replica: what is lost here nobody else could have answered."""
+    served.change(NAME, {"replicas": 1})
+    settled(served, 1)
+    return served
+
+
+@pytest.fixture
+def pair(served: RealTeam) -> RealTeam:
+    """Two replicas."""
+    served.change(NAME, {"replicas": 2})
+    settled(served, 2)
+    return served
+
+
+def test_another_image(pair: RealTeam, operator: Operator, scene: Scene) -> None:
+    old = _names(pair)
     with scene("image change"):
-        served.change(NAME, {"serving": {"engine": {"image": image.ALSO}}})
-        until(lambda: _names(served) - old, what="a new pod")
-        settled(served)
-        served.ready(NAME)
+        pair.change(NAME, {"serving": {"engine": {"image": image.ALSO}}})
+        until(lambda: _names(pair) - old, what="a new pod")
+        settled(pair)
+        pair.ready(NAME)
 
 
 def test_another_context_length_while_the_operator_is_killed(
-    served: RealTeam, operator: Operator, scene: Scene
+    alone: RealTeam, operator: Operator, scene: Scene
 ) -> None:
-    old = _names(served)
+    old = _names(alone)
     with scene("spec change, operator killed in the middle"):
-        served.change(NAME, {"serving": {"contextLength": 4096}})
-        until(lambda: _names(served) - old, what="a new pod")
+        alone.change(NAME, {"serving": {"contextLength": 4096}})
+        until(lambda: _names(alone) - old, what="a new pod")
         operator.kill()
         operator.ensure_running()
-        settled(served)
-        served.ready(NAME)
+        settled(alone, 1)
+        alone.ready(NAME)
 
 
-def test_three_quick_edits(served: RealTeam, operator: Operator, scene: Scene) -> None:
+def test_three_quick_edits(alone: RealTeam, operator: Operator, scene: Scene) -> None:
     with scene("three quick edits"):
         for length in (4104, 4112, 4120):
-            old = _names(served)
-            served.change(NAME, {"serving": {"contextLength": length}})
-            until(lambda old=old: _names(served) - old, what="a pod of this edit")
-        settled(served)
-        served.ready(NAME)
+            old = _names(alone)
+            alone.change(NAME, {"serving": {"contextLength": length}})
+            until(lambda old=old: _names(alone) - old, what="a pod of this edit")
+        settled(alone, 1)
+        alone.ready(NAME)
 
 
-def test_one_then_three_then_one(served: RealTeam, operator: Operator, scene: Scene) -> None:
-    served.change(NAME, {"replicas": 1})
-    settled(served, 1)
+def test_one_then_three_then_one(alone: RealTeam, operator: Operator, scene: Scene) -> None:
     with scene("scale 1 to 3 to 1"):
         for replicas in (3, 1):
-            served.change(NAME, {"replicas": replicas})
-            settled(served, replicas)
-    served.change(NAME, {"replicas": 2})
-    settled(served)
+            alone.change(NAME, {"replicas": replicas})
+            settled(alone, replicas)
 
 
-def test_one_of_two_is_evicted(served: RealTeam, operator: Operator, scene: Scene) -> None:
+def test_one_of_two_is_evicted(pair: RealTeam, operator: Operator, scene: Scene) -> None:
     with scene("eviction of one of two"):
-        pod = served.pods(NAME)[0]["metadata"]["name"]
+        pod = pair.pods(NAME)[0]["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-        served.client.create(f"{served.path('Pod', pod)}/eviction", eviction)
-        until(lambda: pod not in _names(served), what="it goes")
-        settled(served)
+        pair.client.create(f"{pair.path('Pod', pod)}/eviction", eviction)
+        until(lambda: pod not in _names(pair), what="it goes")
+        settled(pair)
 
 
 class Unattended:
@@ -214,6 +226,8 @@ class Unattended:
 def unattended(installed: RealCluster, one_operator: Operator, served: RealTeam) -> Iterator[Unattended]:
     """From its first test to the end of this file the operator is down."""
     one_operator.ensure_running()
+    served.change(NAME, {"replicas": 2})
+    settled(served, 2)
     team = a_team(installed)
     stood = Unattended(team, one_operator)
     yield stood
@@ -221,23 +235,23 @@ def unattended(installed: RealCluster, one_operator: Operator, served: RealTeam)
     team.leave()
 
 
-def test_one_of_two_is_deleted(unattended: Unattended, served: RealTeam, scene: Scene) -> None:
+def test_one_of_two_is_deleted(unattended: Unattended, pair: RealTeam, scene: Scene) -> None:
     with scene("deletion of one of two, operator down"):
-        pod = served.pods(NAME)[0]["metadata"]["name"]
-        served.delete("Pod", pod)
-        until(lambda: pod not in _names(served), what="it goes")
-        settled(served)
+        pod = pair.pods(NAME)[0]["metadata"]["name"]
+        pair.delete("Pod", pod)
+        until(lambda: pod not in _names(pair), what="it goes")
+        settled(pair)
 
 
-def test_one_of_two_nodes_is_drained(unattended: Unattended, served: RealTeam, scene: Scene) -> None:
-    assert any(pod["spec"]["nodeName"] == "node-b" for pod in served.pods(NAME))
+def test_one_of_two_nodes_is_drained(unattended: Unattended, pair: RealTeam, scene: Scene) -> None:
+    assert any(pod["spec"]["nodeName"] == "node-b" for pod in pair.pods(NAME))
     words = ("--delete-emptydir-data", f"--pod-selector=gemma-operator.io/deployment={NAME}")
     try:
         with scene("drain of one of two nodes, operator down"):
-            served.cluster.kubectl("drain", "node-b", *words, "--timeout=400s", limit_seconds=420)
-            settled(served)
+            pair.cluster.kubectl("drain", "node-b", *words, "--timeout=400s", limit_seconds=420)
+            settled(pair)
     finally:
-        served.cluster.kubectl("uncordon", "node-b")
+        pair.cluster.kubectl("uncordon", "node-b")
 
 
 def test_with_the_operator_down_a_generation_that_cannot_answer_replaces_nobody(

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from cluster.operating import Operator
-from cluster.teams import Object, condition
-from engine.houses import RealTeam
+from cluster.teams import Object, condition, says
+from cluster.waiting import until
+from engine.houses import RealTeam, tiny
 from engine.model import environment, models
 from engine.nodes.cluster import RealCluster
 from engine.nodes.network import HUB, HUB_PORT
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.
 _TESTS = Path(__file__).parents[1]
 _FROM_HUB = Path(__file__).with_name("manifests") / "tiny-from-hub.yaml"
 KEY = "of-the-team"
+_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 #: Prints the status of an answer.
 _STATUS = (
     "import json, sys, urllib.request, urllib.error\n"
@@ -62,10 +64,10 @@ def test_weights_from_the_hub_and_a_key_on_every_path(
     asked["spec"]["access"] = {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}
     team.apply(asked)
     team.client_pod("client", node="node-a")
-    tiny = team.ready("tiny", within_seconds=400)
+    made = team.ready("tiny", within_seconds=400)
     figure(f"apply to Ready of a real vLLM with weights from a hub: {time.monotonic() - began:.0f} s")
-    assert condition(tiny, "WeightsReady")["status"] == "True"
-    url = tiny["status"]["endpoint"]["url"]
+    assert condition(made, "WeightsReady")["status"] == "True"
+    url = made["status"]["endpoint"]["url"]
     for path in ("/completions", "/../invocations", "/../tokenize", "/../scale_elastic_ep"):
         assert status(team, f"{url}{path}".replace("/v1/..", "")) == "401", path
     assert status(team, f"{url}/completions", KEY) == "200"
@@ -75,7 +77,7 @@ def test_weights_from_the_hub_and_a_key_on_every_path(
     assert used.strip() == "True", (
         "the weights lie in the mounted cache, and the root of the container is as it was"
     )
-    phases = {phase["phase"]: phase["seconds"] for phase in tiny["status"]["startup"]}
+    phases = {phase["phase"]: phase["seconds"] for phase in made["status"]["startup"]}
     figure(f"phases of that start, in seconds: {phases}")
     assert {"capacity", "image", "download", "load", "firstToken"} <= phases.keys()
 
@@ -87,3 +89,28 @@ _USED = (
     " for f in pathlib.Path(top).rglob('*.safetensors') if f.is_file()]\n"
     "print(bool(found) and all(f.startswith('/cache/') for f in found))\n"
 )
+
+
+def test_what_a_real_engine_refuses_is_told_and_never_tried_for_ever(
+    team: RealTeam, operator: Operator, figure: Callable[[str], None]
+) -> None:
+    """vLLM's own words, through the container's first process, the kubelet and the status."""
+    asked = tiny()
+    variables = [v for v in asked["spec"]["serving"]["engine"]["env"] if v["name"] != _SPACE]
+    asked["spec"]["serving"]["engine"]["env"] = [*variables, {"name": _SPACE, "value": "0"}]
+    team.apply(asked)
+    until(lambda: _ended(team), what="Kubernetes shows that the engine ended", within_seconds=300)
+    shown = time.monotonic()
+    told = team.sees("GemmaDeployment", "tiny", lambda obj: "KvCache" in condition(obj, "Ready")["reason"])
+    figure(f"KV cache too small on a real engine: said {time.monotonic() - shown:.1f} s after Kubernetes")
+    stalled = team.sees("GemmaDeployment", "tiny", says("Stalled", "True"), within_seconds=300)
+    assert len([event for event in team.events("tiny") if event["reason"] == "Replanned"]) <= 1
+    figure(f"then: {condition(told, 'Ready')['message']} / {condition(stalled, 'Stalled')['message']}")
+
+
+def _ended(team: RealTeam) -> bool:
+    return any(
+        "terminated" in {**each.get("state", {}), **each.get("lastState", {})}
+        for pod in team.pods("tiny")
+        for each in pod["status"].get("containerStatuses", ())
+    )

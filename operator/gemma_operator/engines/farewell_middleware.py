@@ -8,6 +8,9 @@ HTTP server last (AsyncLLM.shutdown, v1/engine/async_llm.py; serve_http, entrypo
 request on a kept connection gets 500 "cannot schedule new futures after shutdown". Hence, told by the pod's preStop
 hook (`farewell_hook`) through a file: every answer says `Connection: close`, and when nobody connects any more the
 connections that are left are closed as uvicorn itself closes them: at once where nothing runs, else after the answer.
+
+A stream sends its head first, when nobody knows yet whether the engine will still be wanted at its end. So each stream
+ends its connection: a client that hears at the end that it may not go on has often sent its next request already.
 """
 
 import contextlib
@@ -29,6 +32,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CLOSE = (b"connection", b"close")
+_STREAM = b"text/event-stream"
 _UNAVAILABLE = 503
 _BODY = json.dumps(
     {
@@ -63,9 +67,11 @@ class Farewell:
             return
 
         async def told(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._file.exists():
-                kept = [header for header in message.get("headers", ()) if header[0].lower() != _CLOSE[0]]
-                message = {**message, "headers": [*kept, _CLOSE]}
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if _is_stream(headers) or self._file.exists():
+                    kept = [header for header in headers if header[0].lower() != _CLOSE[0]]
+                    message = {**message, "headers": [*kept, _CLOSE]}
             await send(message)
 
         if self._is_unrouted():
@@ -81,6 +87,10 @@ class Farewell:
             return self._file.read_bytes() == UNROUTED
         except OSError:
             return False
+
+
+def _is_stream(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in headers)
 
 
 def _close_connections(scope: Scope) -> None:

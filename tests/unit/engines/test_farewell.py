@@ -67,6 +67,17 @@ def test_while_the_pod_stays_nothing_is_changed(farewell):
     assert body["body"] == b"token"
 
 
+def test_a_stream_says_at_its_head_that_its_connection_ends_with_it(file):
+    async def streaming(scope, receive, send):
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: [DONE]"})
+
+    start, body = asked(Farewell(streaming, file))
+    assert closes([start])
+    assert body["body"] == b"data: [DONE]"
+
+
 def test_once_the_pod_is_going_every_answer_ends_its_connection_and_none_is_refused(farewell, file):
     idle = Connection(cycle=None)
     file.write_bytes(farewell_hook.UNROUTING)
