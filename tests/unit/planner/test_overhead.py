@@ -188,3 +188,19 @@ def test_per_layer_inputs_are_kept_for_a_whole_batch_and_count_to_the_engines_lo
     )
     assert found.inputs_gib * 1024 == pytest.approx(mib)
     assert found.total_bytes - found.beside_load_bytes == pytest.approx(mib * 2**20, abs=1)
+
+
+def test_what_the_second_runner_keeps_is_what_its_source_allocates():
+    """v1/worker/gpu/sample/penalties.py: an int32 a word, and a bit a word in int32s, for each sequence."""
+    words = 262_144
+    kept = (words * 4 + words // 32 * 4) / 2**20
+    second = [each for each in MODEL.runners if each.name == "second"]
+    assert len(second) == 2
+    assert all(each.held_mib_per_sequence == pytest.approx(kept, abs=0.005) for each in second)
+
+
+def test_logs_of_1024_sequences_are_met_by_the_first_runner():
+    """Three cards, three versions: what holds for 256 sequences holds for four times as many."""
+    found = {row["id"] for row in logs() if row["sequences_effective"] == "1024"}
+    assert found == {"D1", "G4-005", "G4-033"}
+    assert max(abs(residuals()[name]) for name in found) < 0.18
