@@ -248,3 +248,23 @@ def test_the_same_pods_in_another_order_say_the_same():
 def test_an_image_that_a_kubelet_does_not_explain_is_an_image_all_the_same():
     found = trouble([starting(waiting_reason="ImagePullBackOff", waiting_message="Back-off pulling image")])
     assert (found.reason, found.final) == (Reason.IMAGE_PULL, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("image-registry-refuses", "let the nodes reach the registry"),
+        ("image-registry-no-host", "let the nodes reach the registry"),
+        ("image-registry-no-token", "let the nodes reach the registry"),
+        ("image-registry-down", "let the nodes reach the registry"),
+        ("image-registry-certificate", "the registry's certificate"),
+        ("image-registry-limit", "pod.imagePullSecrets"),
+        ("image-not-found", "correct serving.engine.image"),
+        ("image-denied", "name a Secret with the registry's credentials"),
+    ],
+)
+def test_why_an_image_does_not_come_has_a_remedy_of_its_own(name, remedy):
+    (each,) = [each for each in ALL if each.name == name]
+    found = found_of(each)
+    assert remedy in found.message
+    assert found.final is (each.reason is not Reason.IMAGE_PULL)

@@ -1,4 +1,7 @@
-"""Why an image does not come. Words of containerd (core/remotes/docker/resolver.go) behind those of the kubelet.
+"""Why an image does not come. Words of containerd behind those of the kubelet.
+
+containerd 2 has them in core/remotes/docker/resolver.go, 1.6 in remotes/docker/resolver.go ("failed to do request");
+what stands behind that is Go's: net/net.go and net/dial.go ("dial tcp"), net/http, crypto/x509.
 
 Kubelets before 1.32 say only "Back-off pulling image" between two tries; then it is ImagePull until the next one.
 """
@@ -25,8 +28,41 @@ _WAITS: Final = frozenset(
     }
 )
 _NO_SUCH_IMAGE: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_NO_ANSWER: Final = (
+    "let the nodes reach the registry, or name one that answers in serving.engine.image or the operator's image "
+    "mirror"
+)
+_NOT_TRUSTED: Final = (
+    "tell the container runtime of the nodes about the registry's certificate (containerd: hosts.toml), or use another "
+    "in serving.engine.image or the operator's image mirror"
+)
+_TOO_OFTEN: Final = (
+    "wait, name a Secret of an account in pod.imagePullSecrets, or set the operator's image mirror"
+)
 SIGNS: Final[tuple[Sign, ...]] = (
     sign(Reason.DISK_FULL, "", r"no space left on device", r"disk quota exceeded"),
+    sign(
+        Reason.IMAGE_PULL,
+        "",
+        r"x509: ",
+        r"tls: failed to verify certificate",
+        r"server gave HTTP response to HTTPS client",
+        remedy=_NOT_TRUSTED,
+    ),
+    # before "failed to authorize", which is also said where whoever gives tokens does not answer
+    sign(
+        Reason.IMAGE_PULL,
+        "",
+        r"\bdial (?:tcp|udp)\b",
+        r"no such host",
+        r"connection (?:refused|reset by peer)",
+        r"(?:network is unreachable|no route to host)",
+        r"(?:i/o|TLS handshake) timeout",
+        r"Client\.Timeout exceeded",
+        r"\b50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)",
+        remedy=_NO_ANSWER,
+    ),
+    sign(Reason.IMAGE_PULL, "", r"429 Too Many Requests", r"toomanyrequests", remedy=_TOO_OFTEN),
     # before "denied": a registry that hides what one may not see speaks of both
     sign(
         Reason.IMAGE_DENIED,
@@ -54,9 +90,10 @@ def image(replica: Replica) -> Trouble | None:
     for each in replica.containers:
         if each.waiting_reason in _WAITS:
             found = first_sign(each.waiting_message, SIGNS)
-            reason = found[0].reason if found else Reason.IMAGE_PULL
+            reason, remedy = (found[0].reason, found[0].remedy) if found else (Reason.IMAGE_PULL, "")
             if each.waiting_reason in _NO_SUCH_IMAGE:
-                reason = Reason.IMAGE_NOT_FOUND
+                reason, remedy = Reason.IMAGE_NOT_FOUND, ""
             words = each.waiting_message or each.waiting_reason
-            return told(reason, f"pod {replica.name} cannot pull its image", words, node=replica.node)
+            what = f"pod {replica.name} cannot pull its image"
+            return told(reason, what, words, node=replica.node, remedy=remedy)
     return None

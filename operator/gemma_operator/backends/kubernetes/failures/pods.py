@@ -41,8 +41,8 @@ def trouble(
 
 _READERS: Final[tuple[Callable[[Replica], Trouble | None], ...]] = (
     engine_said,
+    image,  # before the hub: registries have the same words for too many requests, and for not answering
     hub_said,
-    image,
     not_started,
     host_out_of_memory,
 )
