@@ -94,6 +94,19 @@ def _registered(engine: Engine) -> set[tuple[str, str]]:
     }
 
 
+def test_by_the_engines_own_key_alone_anyone_generates(tmp_path: Path) -> None:
+    """Why there is a guard: vLLM's own guards prefixes (entrypoints/serve/middleware/authenticate.py).
+
+    First in this file: the guarded engine listens at the same port from its first test to the last.
+    """
+    own = changed(planned(_MANIFEST)[1], "--api-key", _KEY)
+    with Engine(own, folder=tmp_path) as engine:
+        asked = json.dumps(_ASKED).encode()
+        assert _status("POST", "/v1/completions", body=asked) == 401
+        assert engine.post("/invocations", _ASKED)[1]["usage"]["completion_tokens"] == 3
+        assert _status("POST", "/tokenize", body=b'{"model": "tiny", "prompt": "x"}') == 200
+
+
 def test_the_start_up_probe_shows_the_users_key(engine: Engine) -> None:
     done = engine.probe()
     assert done.returncode == 0, done.stderr
@@ -239,13 +252,3 @@ def test_no_websocket_opens_without_the_key(engine: Engine) -> None:
     for path in paths:
         lines = "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *upgrade])
         assert _sent(lines.encode() + b"\r\n\r\n")[:1] in ([401], [403]), path
-
-
-def test_by_the_engines_own_key_alone_anyone_generates(tmp_path: Path) -> None:
-    """Why there is a guard: vLLM's own guards prefixes (entrypoints/serve/middleware/authenticate.py)."""
-    own = changed(planned(_MANIFEST)[1], "--api-key", _KEY)
-    with Engine(own, folder=tmp_path) as engine:
-        asked = json.dumps(_ASKED).encode()
-        assert _status("POST", "/v1/completions", body=asked) == 401
-        assert engine.post("/invocations", _ASKED)[1]["usage"]["completion_tokens"] == 3
-        assert _status("POST", "/tokenize", body=b'{"model": "tiny", "prompt": "x"}') == 200
