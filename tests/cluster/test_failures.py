@@ -81,6 +81,12 @@ def cases() -> dict[str, Case]:
             waits("ImagePullBackOff", "image-denied"), "ImageDenied", True, "pod.imagePullSecrets"
         ),
         "registry": Case(waits("RegistryUnavailable", "image-registry-down"), "ImagePull", False, "registry"),
+        "registry-2": Case(
+            waits("ErrImagePull", "image-registry-refuses"), "ImagePull", False, "let the nodes reach"
+        ),
+        "registry-3": Case(
+            waits("ErrImagePull", "image-registry-limit"), "ImagePull", False, "pod.imagePullSecrets"
+        ),
         "disk": Case(waits("ErrImagePull", "image-disk-full"), "DiskFull", False, "pod.resources"),
         "no-secret": Case(
             waits("CreateContainerConfigError", "secret-key-missing"),
@@ -97,6 +103,12 @@ def cases() -> dict[str, Case]:
         ),
         "crashes": Case(ends("boom: it broke", code=3), "CrashLoop", False, "--previous"),
         "gated": Case({f"{PREFIX}weights-fault": "WeightsGated"}, "WeightsGated", True, "licence"),
+        "no-repo": Case(ends(words("hub-missing")), "WeightsMissing", True, "model.source"),
+        "no-revision": Case(ends(words("hub-revision")), "WeightsMissing", True, "model.source"),
+        "no-hub": Case(ends(words("hub-offline")), "HubUnreachable", False, "hub mirror"),
+        "bad-token": Case(
+            ends(words("hub-token-invalid")), "CredentialInvalid", True, "credentials.huggingFaceToken"
+        ),
         "limited": Case(
             {f"{PREFIX}weights-fault": "HubRateLimited"}, "HubRateLimited", False, "weights.cache"
         ),
