@@ -82,9 +82,9 @@ def tiny(name: str = "tiny", **spec: Any) -> Object:
 
 
 def engine(*, fault: str = "") -> Object:
-    """`spec.serving` with the stand-in, told its fault."""
+    """`spec.serving` with the stand-in, told its fault; the catalog's E2B is the tiny one, which reads text alone."""
     env = [{"name": "STAND_IN_FAULT", "value": fault}]
-    return {"engine": {"version": "0.32", "image": STAND_IN, "env": env}}
+    return {"modalities": ["text"], "engine": {"version": "0.32", "image": STAND_IN, "env": env}}
 
 
 def a_team(cluster: RealCluster) -> RealTeam:
@@ -159,6 +159,7 @@ class RealTeam(Team):
             # vLLM's packages, which a node's runtime gives to every container, have an HTTP client
             "env": [{"name": "PYTHONPATH", "value": PACKAGES}],
             "securityContext": _RESTRICTED,
+            "resources": {"requests": {"cpu": "100m"}},
         }
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "nodeName": node}
         self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})

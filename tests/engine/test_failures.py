@@ -31,7 +31,7 @@ def says_why(team: RealTeam, reason: str, *, within_seconds: float = 90) -> Obje
 def test_an_image_that_no_registry_has(
     team: RealTeam, operator: Operator, figure: Callable[[str], None]
 ) -> None:
-    missing = {"engine": {"version": "0.32", "image": "localhost:1/no/such:image"}}
+    missing = {**engine(), "engine": {"version": "0.32", "image": "localhost:1/no/such:image"}}
     team.apply({**stand_in(), "spec": {**stand_in()["spec"], "serving": missing}})
     found = team.sees(
         "GemmaDeployment", "chat", lambda obj: "Image" in condition(obj, "Ready").get("reason", "")
