@@ -67,8 +67,9 @@ def test_it_is_planned_by_its_own_catalog_entry():
     assert (settings.max_batched_tokens, settings.max_sequences) == (4096, 64)
     assert settings.utilization_percent == 85
     assert dict(settings.modality_limits) == {"image": 8, "video": 0, "audio": 0}
-    # 0.5 GiB of base and the forward pass of E4B (0.098 GiB a 1024 tokens), which is more than 64 MiB of sampler
-    assert plan.memory.overhead == int((0.5 + 0.098 * 4) * 1024)
+    # 0.5 GiB of base and the forward pass of E4B (0.098 GiB a 1024 tokens), which is more than 64 MiB of sampler;
+    # and what the batch's tokens bring for each of E4B's 42 layers, 256 values of two bytes
+    assert plan.memory.overhead == int((0.5 + 0.098 * 4) * 1024 + 4096 * 42 * 256 * 2 / 1024**2)
     assert (plan.demand.cpu_millis, plan.demand.memory_bytes) == (1500, 6 * 2**30)
 
 

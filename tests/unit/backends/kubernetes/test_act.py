@@ -350,7 +350,9 @@ PLANNED = {"plan": a_plan(), "placement": a_placement(a_plan())}
 
 
 def looked_for(**changes):
-    return Act(Server(), instance="test", window_seconds=600).unknown_children(a_snapshot(**{**PLANNED, **changes}))
+    return Act(Server(), instance="test", window_seconds=600).unknown_children(
+        a_snapshot(**{**PLANNED, **changes})
+    )
 
 
 def test_before_anything_is_made_its_place_is_looked_at():
@@ -382,5 +384,7 @@ def test_nothing_is_looked_for_where_nothing_will_be_made(changes):
 async def test_who_stands_there_is_found_and_who_does_not_is_none():
     service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
     server = Server(standing={"Service": stored(service)})
-    found = await Act(server, instance="test", window_seconds=600).look_for(("Service", "Deployment"), a_snapshot())
+    found = await Act(server, instance="test", window_seconds=600).look_for(
+        ("Service", "Deployment"), a_snapshot()
+    )
     assert [(child.kind, child.uid) for child in found] == [("Service", "uid-of-Service")]
