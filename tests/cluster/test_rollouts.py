@@ -144,7 +144,7 @@ def test_the_drain_that_is_asked_for_is_given_to_engine_and_kubelet(team, runnin
     running(replicas=1, nodes=1, rollout={"drainSeconds": 7})
     (pod,) = team.pods("chat")
     container = pod["spec"]["containers"][0]
-    unrouting = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    unrouting = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert "--shutdown-timeout 7" in " ".join(container["args"])
     assert pod["spec"]["terminationGracePeriodSeconds"] >= unrouting + 7 + 10
 
@@ -288,6 +288,8 @@ def test_at_rest_room_that_comes_and_goes_writes_nothing(team, running):
     pool = running(replicas=1, nodes=2)
     team.change("chat", BLUE)
     team.ready("chat")
+    # the Event of Ready is written after the status that says so; there is one for each of the two generations
+    until(lambda: len(told(team, "Serving")) == 2, what="the Event of Ready is written")
     since = team.audit.position
     team.apply(a_deployment("late", hardware={"pools": [pool]}))
     team.ready("late")
