@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+from cluster.waiting import until
 from engine.model import environment, models
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes import render_access, render_farewell, render_pod
@@ -36,6 +37,7 @@ _NODE = Path(__file__).parents[2] / "data/nodes/k3s-l4-gce.yaml"
 PROBE_KEY = "of-the-operator"
 _PORT = 8000
 _STARTED_WITHIN_SECONDS = 240
+_PORT_FREE_WITHIN_SECONDS = 90
 
 
 def planned(manifest: Path) -> tuple[Plan, dict[str, Any]]:
@@ -90,6 +92,17 @@ def _rendered(manifest: Path) -> tuple[Plan, dict[str, Any]]:
     return made, template
 
 
+def _port_is_free() -> bool:
+    """As the engine itself will ask for it; what an earlier one has left there goes within a minute."""
+    with socket.socket() as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asking.bind(("127.0.0.1", _PORT))
+        except OSError:
+            return False
+    return True
+
+
 class Starting:
     """Runs while the block lasts, answers or not, and leaves no process behind."""
 
@@ -113,9 +126,8 @@ class Starting:
         self._session = 0
 
     def __enter__(self) -> Self:
-        with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(("127.0.0.1", _PORT))  # somebody else's engine would answer in the place of ours
+        # somebody else's engine would answer in the place of ours
+        until(_port_is_free, what=f"port {_PORT} is free", within_seconds=_PORT_FREE_WITHIN_SECONDS)
         self._write_commands()
         self._write_farewell()
         Path(self._places["/cache"]).mkdir()
@@ -217,6 +229,8 @@ class Starting:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        # a process that gives gigabytes back still holds the port that the next engine needs
+        until(lambda: not list(self._living()), what="all processes of the engine have ended")
 
 
 class Engine(Starting):
