@@ -87,7 +87,9 @@ def settled(team: RealTeam, replicas: int = 2) -> None:
         said = made["status"]
         counted = (said.get("replicas"), said.get("updatedReplicas"), said.get("readyReplicas"))
         seen = made["metadata"]["generation"] == said.get("observedGeneration")
-        return seen and counted == (replicas,) * 3 and len(_all_pods(team)) == replicas
+        pods = _all_pods(team)
+        stay = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and _is_ready(pod)]
+        return seen and counted == (replicas,) * 3 and len(pods) == len(stay) == replicas
 
     until(it_is, what=f"{replicas} replicas and no others", within_seconds=SETTLED_SECONDS)
 
