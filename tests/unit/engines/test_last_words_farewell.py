@@ -31,6 +31,8 @@ def drain(*_):
     if listening.fileno() >= 0:
         listening.close()
         print("draining")
+    else:
+        print("told again")
 signal.signal(signal.SIGTERM, drain)
 print("listening")
 client, _ = listening.accept()
@@ -105,6 +107,8 @@ def test_one_that_listens_finishes_and_ends_as_it_ends(tmp_path, port):
             process.send_signal(signal.SIGTERM)
             assert process.stdout.readline() == b"draining\n"
             process.send_signal(signal.SIGTERM)
+            # before it may end: a Python that ends takes signals by their default again
+            assert process.stdout.readline() == b"told again\n"
             process.stdin.write(b"finished\n")
             process.stdin.flush()
             assert client.recv(100) == b"answer"
