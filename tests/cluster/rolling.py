@@ -21,6 +21,12 @@ def is_ready(pod: dict[str, Any]) -> bool:
     )
 
 
+def has_ended(pod: dict[str, Any]) -> bool:
+    """Whether an engine of it ended, this one or the one before it."""
+    statuses = pod["status"].get("containerStatuses", ())
+    return any("terminated" in {**each.get("state", {}), **each.get("lastState", {})} for each in statuses)
+
+
 class Watched:
     """While it is entered: the fewest replicas that served at once, and each request that nobody answered.
 

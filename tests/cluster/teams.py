@@ -199,13 +199,13 @@ class Team:
         """All objects of a kind."""
         return self.client.items(self.path(kind))
 
-    def pods(self, name: str = "") -> list[Object]:
-        """Pods of one deployment, by its children's name, or of all; without those on their way out."""
+    def pods(self, name: str = "", *, leaving: bool = False) -> list[Object]:
+        """Pods of one deployment, by its children's name, or of all; with those on their way out only if asked."""
         selector = f"?labelSelector=gemma-operator.io%2Fdeployment%3D{name}" if name else ""
         return [
             pod
             for pod in self.client.items(self.path("Pod") + selector)
-            if "deletionTimestamp" not in pod["metadata"]
+            if leaving or "deletionTimestamp" not in pod["metadata"]
         ]
 
     def sees(
@@ -249,6 +249,16 @@ class Team:
             (event for event in about if event["regarding"]["kind"] == "GemmaDeployment"),
             key=lambda event: event["eventTime"],
         )
+
+    def told_of_ready(self, name: str = "chat", *, times: int = 1) -> None:
+        """Waits until so many Events of Ready are in the audit log: each is written after the status that says so."""
+
+        def all_are_written() -> bool:
+            events = self.events(name)
+            written = [str(write) for write in self.writes()].count("create Event")
+            return [event["reason"] for event in events].count("Serving") >= times and written >= len(events)
+
+        until(all_are_written, what="the Event of Ready is written")
 
     def writes(self, *, since: int = 0) -> list[Write]:
         """What the operator wrote in our namespace."""

@@ -34,10 +34,7 @@ def test_another_default_version_writes_nothing_and_counts_from_the_next_edit(te
     team.apply(a_deployment(hardware={"pools": [team.pool("l4", nodes=2)]}))
     team.ready()
     (before,) = team.pods("chat")
-    until(
-        lambda: [str(write) for write in team.writes()].count("create Event") >= len(team.events("chat")) > 0,
-        what="the Event of Ready is written",
-    )
+    team.told_of_ready()
     since = team.audit.position
     with_version_0_31()
     throughout(lambda: team.writes(since=since) == [], what="no write of another default", seconds=5)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.rolling import has_ended
 from cluster.teams import a_deployment, condition, says
 from cluster.waiting import throughout, until
 from gemma_operator.sandbox.simulator.instructions import PREFIX
@@ -102,11 +103,6 @@ def test_a_refusal_that_nobody_saw_is_found_by_the_next_operator(team, operator)
     a_refused_one(team)
     operator.kill()
     team.tell("chat", startup_seconds="0")
-    until(lambda: any(_ended(pod) for pod in team.pods("chat")), what="the engine has refused")
+    until(lambda: any(has_ended(pod) for pod in team.pods("chat")), what="the engine has refused")
     operator.ensure_running()
     team.sees("GemmaDeployment", "chat", corrected)
-
-
-def _ended(pod):
-    statuses = pod["status"].get("containerStatuses", ())
-    return any("terminated" in {**each.get("state", {}), **each.get("lastState", {})} for each in statuses)

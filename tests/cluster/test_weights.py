@@ -74,17 +74,6 @@ def deployment(team, **spec):
     )
 
 
-def told_of_ready(team):
-    """Waits for the Event of Ready in the audit log: it is written after the status that says so."""
-    until(
-        lambda: (
-            any(event["reason"] == "Serving" for event in team.events("chat"))
-            and [str(write) for write in team.writes()].count("create Event") >= len(team.events("chat"))
-        ),
-        what="the Event of Ready is written",
-    )
-
-
 def test_by_default_each_pod_brings_its_own(operator, team):
     team.apply(deployment(team, pod=told(startup_seconds=0.1, weights_seconds=1)))
     team.ready()
@@ -257,7 +246,7 @@ def test_at_rest_a_kept_cache_costs_nothing(operator, team, volumes):
     a_claim(team)
     team.apply(deployment(team, weights=CACHE))
     team.ready()
-    told_of_ready(team)
+    team.told_of_ready()
     since = team.audit.position
     operator.restart()
     throughout(lambda: team.writes(since=since) == [], what="a write at rest", seconds=5)

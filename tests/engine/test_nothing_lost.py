@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from cluster.operating import Operator
+from cluster.rolling import is_ready
 from cluster.teams import Object, says
 from cluster.waiting import until
 from engine.houses import RealTeam, a_team, engine, stand_in, tiny
@@ -88,7 +89,7 @@ def settled(team: RealTeam, replicas: int = 2) -> None:
         counted = (said.get("replicas"), said.get("updatedReplicas"), said.get("readyReplicas"))
         seen = made["metadata"]["generation"] == said.get("observedGeneration")
         pods = _all_pods(team)
-        stay = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and _is_ready(pod)]
+        stay = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)]
         return seen and counted == (replicas,) * 3 and len(pods) == len(stay) == replicas
 
     until(it_is, what=f"{replicas} replicas and no others", within_seconds=SETTLED_SECONDS)
@@ -96,17 +97,12 @@ def settled(team: RealTeam, replicas: int = 2) -> None:
 
 def _all_pods(team: RealTeam) -> list[Object]:
     """Those on their way out too, but not what has ended."""
-    selector = f"?labelSelector=gemma-operator.io%2Fdeployment%3D{NAME}"
-    pods = team.client.items(team.path("Pod") + selector)
+    pods = team.pods(NAME, leaving=True)
     return [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
 
 
 def _names(team: RealTeam, name: str = NAME) -> set[str]:
     return {pod["metadata"]["name"] for pod in team.pods(name)}
-
-
-def _is_ready(pod: Object) -> bool:
-    return any((c["type"], c["status"]) == ("Ready", "True") for c in pod["status"].get("conditions", ()))
 
 
 @pytest.fixture
@@ -194,7 +190,7 @@ class Unattended:
 
     def _watch(self) -> None:
         while not self._over.wait(0.5):
-            ready = {pod["metadata"]["name"] for pod in self.team.pods("chat") if _is_ready(pod)}
+            ready = {pod["metadata"]["name"] for pod in self.team.pods("chat") if is_ready(pod)}
             if not ready or not ready <= self._old:
                 self.wrong.append(f"{time.monotonic() - self._since:.0f} s: ready are {sorted(ready)}")
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from cluster.operating import Operator
+from cluster.rolling import has_ended
 from cluster.teams import Object, condition, says
 from cluster.waiting import until
 from engine.houses import RealTeam, tiny
@@ -98,7 +99,11 @@ def test_what_a_real_engine_refuses_is_told_and_never_tried_for_ever(
     variables = [v for v in asked["spec"]["serving"]["engine"]["env"] if v["name"] != _SPACE]
     asked["spec"]["serving"]["engine"]["env"] = [*variables, {"name": _SPACE, "value": "0"}]
     team.apply(asked)
-    until(lambda: _ended(team), what="Kubernetes shows that the engine ended", within_seconds=300)
+    until(
+        lambda: any(map(has_ended, team.pods("tiny"))),
+        what="Kubernetes shows that the engine ended",
+        within_seconds=300,
+    )
     shown = time.monotonic()
     stalled = team.sees("GemmaDeployment", "tiny", says("Stalled", "True"), within_seconds=300)
     figure(f"a real engine's refusal was final {time.monotonic() - shown:.0f} s after its first end")
@@ -108,11 +113,3 @@ def test_what_a_real_engine_refuses_is_told_and_never_tried_for_ever(
         f"planned again with {stalled['status']['plan']['correctionMiB']} MiB a GPU more" in said["message"]
     )
     assert [event["reason"] for event in team.events("tiny")].count("Replanned") == 1
-
-
-def _ended(team: RealTeam) -> bool:
-    return any(
-        "terminated" in {**each.get("state", {}), **each.get("lastState", {})}
-        for pod in team.pods("tiny")
-        for each in pod["status"].get("containerStatuses", ())
-    )

@@ -41,16 +41,8 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """A program of ours that the server loads from `Serving.access_path`: it asks for a key (docs/access.md)."""
-
-    file_name: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """A program of ours that the server loads from `Serving.farewell_path`: it moves clients over before the end."""
+class Program:
+    """A file of ours that the server loads from where the pod shows it."""
 
     file_name: str
     source: str
@@ -97,9 +89,10 @@ class Engine(Protocol):
     health_path: str
     metrics_path: str
     metrics: MetricNames
-    guard: Guard
-    #: None: the engine needs no help to send its clients elsewhere.
-    farewell: Farewell | None
+    #: Loaded from `Serving.access_path`: it asks for a key (docs/access.md).
+    guard: Program
+    #: Loaded from `Serving.farewell_path`: it moves clients over before the end. None: the engine needs no help there.
+    farewell: Program | None
 
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
         """The whole command line after `command`."""

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any, Final
 
 from gemma_operator.engines import command_line
-from gemma_operator.engines.base import ExtraArguments, Farewell, Guard, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.base import ExtraArguments, MetricNames, Program, Serving, TokenRequest
 from gemma_operator.engines.farewell_middleware import FILE as FAREWELL_FILE
 from gemma_operator.engines.startup_probe import generated_tokens
 from gemma_operator.engines.vllm_flags import flags_of
@@ -50,13 +50,13 @@ DEFAULT_VERSION: Final = "0.32"
 KNOWN_FLAGS: Final = flags_of(DEFAULT_VERSION)
 
 
-def _program(file: str) -> str:
+def _source(file: str) -> str:
     return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
 
 
-_PROBE_SCRIPT: Final = _program("startup_probe.py")
-_LAST_WORDS: Final = _program("last_words.py")
-_PRE_STOP: Final = _program("farewell_hook.py")
+_PROBE_SCRIPT: Final = _source("startup_probe.py")
+_LAST_WORDS: Final = _source("last_words.py")
+_PRE_STOP: Final = _source("farewell_hook.py")
 #: Where the kubelet looks for a container's last words unless it is told otherwise.
 _TERMINATION_LOG: Final = "/dev/termination-log"
 _PYTHON_PATH: Final = "PYTHONPATH"
@@ -82,9 +82,9 @@ class Vllm:
     )
     port = PORT
     health_path = "/health"
-    guard = Guard(file_name="gemma_access.py", source=_program("access_middleware.py"))
-    farewell: Farewell | None = Farewell(
-        file_name="gemma_farewell.py", source=_program("farewell_middleware.py")
+    guard = Program(file_name="gemma_access.py", source=_source("access_middleware.py"))
+    farewell: Program | None = Program(
+        file_name="gemma_farewell.py", source=_source("farewell_middleware.py")
     )
     metrics_path = "/metrics"
     metrics = MetricNames(

@@ -229,7 +229,7 @@ class Starting:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        # a process that gives gigabytes back still holds the port that the next engine needs
+        # gigabytes are given back after the kill, and the next engine needs them
         until(lambda: not list(self._living()), what="all processes of the engine have ended")
 
 

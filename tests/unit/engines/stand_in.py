@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gemma_operator.engines.base import ExtraArguments, Farewell, Guard, MetricNames, Serving, TokenRequest
+from gemma_operator.engines.base import ExtraArguments, MetricNames, Program, Serving, TokenRequest
 from gemma_operator.planner.values import KvPrecision, Plan, Settings
 
 _PROBE = "import sys; sys.exit(not sys.argv[2])"
@@ -34,8 +34,8 @@ class StandIn:
         cache_info="standin_cache",
         cache_info_tokens_label="tokens",
     )
-    guard = Guard(file_name="stand_in_guard.py", source="")
-    farewell: Farewell | None = None
+    guard = Program(file_name="stand_in_guard.py", source="")
+    farewell: Program | None = None
 
     def arguments(self, plan: Plan, serving: Serving) -> tuple[str, ...]:
         """`name=value`, one a setting."""

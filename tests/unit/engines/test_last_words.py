@@ -12,26 +12,14 @@ import pytest
 
 from gemma_operator.engines import last_words
 from gemma_operator.engines.last_words import LastWords
+from unit.engines.wrapped import SCRIPT, wrapped
 
-SCRIPT = Path(last_words.__file__).read_text()
 RECORDED = Path(__file__).parents[2] / "data/failures/vllm-0.32-kv-cache-log.txt"
 KUBELET_KEEPS_BYTES = 2048
 
 
-def started(folder, program, *, port=0):
-    """Port 0 refuses everybody: an engine that never listens."""
-    command = [
-        sys.executable,
-        "-c",
-        SCRIPT,
-        str(folder / "log"),
-        str(port),
-        sys.executable,
-        "-u",
-        "-c",
-        program,
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def started(folder, program):
+    return subprocess.Popen(wrapped(folder, program), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def run(folder, program):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gemma_operator.engines import last_words
+from unit.engines.wrapped import wrapped
 
-SCRIPT = Path(last_words.__file__).read_text()
 #: As vLLM 0.32 in its start: the signal is taken, nothing comes of it, and its engine process does not care either.
 DEAF = """
 import signal, subprocess, sys
@@ -51,19 +51,8 @@ def port(unused_tcp_port):
 
 
 def started(folder, program, *, port):
-    command = [
-        sys.executable,
-        "-c",
-        SCRIPT,
-        str(folder / "log"),
-        str(port),
-        sys.executable,
-        "-u",
-        "-c",
-        program,
-    ]
     return subprocess.Popen(
-        command,
+        wrapped(folder, program, port=port),
         env={**os.environ, "PORT": str(port)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -12,8 +11,8 @@ from hypothesis import strategies as st
 
 from gemma_operator.engines import last_words
 from gemma_operator.engines.last_words import LastWords
+from unit.engines.wrapped import wrapped
 
-SCRIPT = Path(last_words.__file__).read_text()
 #: For a machine that is busy with other things.
 LIMIT_SECONDS = 300
 #: As process 1 of a container: what its descendants leave behind comes to it.
@@ -24,12 +23,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def command(folder, program):
-    return [sys.executable, "-c", SCRIPT, str(folder / "log"), "0", sys.executable, "-u", "-c", program]
-
-
 def run(folder, program):
-    done = subprocess.run(command(folder, program), capture_output=True, timeout=LIMIT_SECONDS, check=False)
+    done = subprocess.run(wrapped(folder, program), capture_output=True, timeout=LIMIT_SECONDS, check=False)
     return done.returncode, done.stdout
 
 
@@ -63,7 +58,7 @@ for n in range(20000): print(n, "x" * 80)
 print("ValueError: after all of it")
 sys.exit(7)
 """
-    with subprocess.Popen(command(tmp_path, program), stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(wrapped(tmp_path, program), stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(timeout=LIMIT_SECONDS) == 7
@@ -73,7 +68,7 @@ sys.exit(7)
 def test_an_engine_without_any_standard_stream_goes_on_to_its_own_end(tmp_path):
     closed = "import os, sys\nfor n in range(3): os.close(n)\nos.execv(sys.executable, {})"
     program = f"import pathlib, sys; pathlib.Path({str(tmp_path / 'reached')!r}).touch(); sys.exit(7)"
-    launcher = closed.format(command(tmp_path, program))
+    launcher = closed.format(wrapped(tmp_path, program))
     done = subprocess.run([sys.executable, "-c", launcher], timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 7
     assert (tmp_path / "reached").exists()
@@ -97,7 +92,7 @@ while any_dead() and time.monotonic() < deadline: os.sched_yield()
 print(codes, any_dead())
 sys.exit(5)
 """
-    first = [sys.executable, "-c", AS_FIRST_PROCESS, *command(tmp_path, program)[1:]]
+    first = [sys.executable, "-c", AS_FIRST_PROCESS, *wrapped(tmp_path, program)[1:]]
     done = subprocess.run(first, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (5, f"{[3] * 10} []\n")
 

@@ -17,18 +17,15 @@ def at(seconds):
     return NOW + timedelta(seconds=seconds)
 
 
+def note(contests, moment, *, admitted, requests=1, sent="x"):
+    now, changed = at(moment), Changed()
+    contests.note("owner", "child", sent=sent, now=now, changed=changed, admitted=admitted, requests=requests)
+
+
 def tried(*moments, admitted=False, requests=1, sent="x"):
     contests = Contests(window_seconds=WINDOW)
     for moment in moments:
-        contests.note(
-            "owner",
-            "child",
-            sent=sent,
-            now=at(moment),
-            changed=Changed(),
-            admitted=admitted,
-            requests=requests,
-        )
+        note(contests, moment, admitted=admitted, requests=requests, sent=sent)
     return contests
 
 
@@ -40,15 +37,7 @@ def moments_of(contests, *, admitted, requests=1, until=7200):
     """Every moment at which somebody who does nothing but wait tries again."""
     moment, moments = 0.0, []
     while moment <= until:
-        contests.note(
-            "owner",
-            "child",
-            sent="x",
-            now=at(moment),
-            changed=Changed(),
-            admitted=admitted,
-            requests=requests,
-        )
+        note(contests, moment, admitted=admitted, requests=requests)
         moments.append(moment)
         moment += max(1.0, seen(contests, moment).wait_seconds)
     return moments
@@ -71,15 +60,7 @@ def test_the_waits_grow_and_then_stay(admitted, first):
 def test_no_window_holds_more_writes_than_the_budget(pauses, admitted, requests):
     contests, moment, moments = Contests(window_seconds=WINDOW), 0.0, []
     for pause in pauses:
-        contests.note(
-            "owner",
-            "child",
-            sent="x",
-            now=at(moment),
-            changed=Changed(),
-            admitted=admitted,
-            requests=requests,
-        )
+        note(contests, moment, admitted=admitted, requests=requests)
         moments.append(moment)
         moment += max(pause, seen(contests, moment).wait_seconds if seen(contests, moment) else 0)
     for start in moments:
