@@ -175,6 +175,9 @@ def engine(name: str, entry: Entry) -> Engine:
         block_size=entry.integer("blockSize"),
         block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
         items_per_prompt=entry.integer("itemsPerPrompt"),
+        whole_items=_inner(
+            entry.entry("wholeItems"), lambda each: (each.text("since"), each.integer_map("tokens"))
+        ),
         replica=_inner(entry.entry("replica"), _host_demand),
         adapter_rank=entry.integer("adapterRank"),
     )
@@ -219,6 +222,8 @@ def _overhead(entry: Entry) -> OverheadModel:
         graphs_parallel_more_gib=entry.number("graphsParallelMoreGib"),
         band_gib=entry.number("bandGib"),
         invisible_mib=entry.integer("invisibleMib"),
+        hidden_by_sleep_mode_gib=entry.number("hiddenBySleepModeGib"),
+        sleep_mode_seen_since=entry.text("sleepModeSeenSince"),
         provisional=entry.boolean("provisional"),
         source=entry.text("source"),
     )

@@ -206,6 +206,9 @@ class OverheadModel:
     graphs_parallel_more_gib: float
     band_gib: float
     invisible_mib: int
+    #: What sleep mode hides from the profiling run of engines older than `sleep_mode_seen_since`.
+    hidden_by_sleep_mode_gib: float
+    sleep_mode_seen_since: str
     provisional: bool
     source: str
 
@@ -249,6 +252,8 @@ class Engine:
     block_sizes: tuple[BlockSizeRule, ...]
     #: Items of a served modality in one prompt.
     items_per_prompt: int
+    #: Since which version a batch must hold a whole item of variants that take items whole, and its tokens by modality.
+    whole_items: tuple[str, Mapping[str, int]]
     replica: HostDemand
     #: The highest rank of an adapter that buffers are kept for.
     adapter_rank: int

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint, Variant
-from gemma_operator.hardware.records import PoolShape, Sharing
-from gemma_operator.planner import memory, weights
+from gemma_operator.hardware.records import PoolShape
+from gemma_operator.planner import memory, outside, unchecked, weights
 from gemma_operator.planner.drafters import Drafters
-from gemma_operator.planner.needs import ACCOUNTED, UTILIZATION, Card, Needs, Row
+from gemma_operator.planner.needs import UTILIZATION, Card, Needs, Row
 from gemma_operator.planner.shapes import seen_of
 from gemma_operator.planner.values import (
     Adapters,
@@ -86,6 +86,7 @@ class Fitting:
         self.rules = versions.rules(self._engine, request.engine_version)
         self.band_bytes = overhead.band_bytes(self._engine.overhead)
         self.needs = Needs(request, catalog)
+        self._outside = outside.of(request, self._engine.overhead)
         self._drafters = Drafters(request, catalog, self.needs)
         self._adapters = (
             Adapters(count=request.adapters, rank=self._engine.adapter_rank) if request.adapters else None
@@ -124,12 +125,15 @@ class Fitting:
         """What is known to be bad there, with the KV cache that the user insists on."""
         asked = self._request.kv_cache_precision
         insisted = None if asked == "Auto" else KvPrecision(asked)
-        return self.needs.compatibility.refusal(candidate, shape, kv_precision=insisted)
+        known = self.needs.compatibility.refusal(candidate, shape, kv_precision=insisted)
+        return known or self.needs.batch_refusal(candidate)
 
     def _verdict(self, candidate: Candidate, checkpoint: Checkpoint, shape: PoolShape) -> _Found | _Refused:
         card, seen = self.card(candidate, checkpoint, shape), self._seen(shape)
         if card is None or seen is None:
             return _Refused(Code.UNKNOWN_MEMORY, {"accelerator": shape.accelerator})
+        if message := self._outside.refusal(card.device):
+            return _Refused(Code.INCOMPATIBLE, {"message": message})
         least = min(tried[-1][1] for tried in card.overheads.values())
         if card.room_bytes <= least:
             return _Refused(Code.WEIGHTS_TOO_LARGE, card.sizes_mib(least))
@@ -183,7 +187,8 @@ class Fitting:
         tier = versions.batch_tier(
             self._engine, version=version, accelerator=shape.accelerator, visible_mib=device.visible_mib
         )
-        return _Seen(device, tier, self._unverified(shape))
+        said = tuple(unchecked.words(self._request, shape, accelerator, self._engine))
+        return _Seen(device, tier, said)
 
     def _weights_bytes(self, candidate: Candidate, checkpoint: Checkpoint) -> int:
         key = (checkpoint.name, candidate.tensor_parallel)
@@ -207,7 +212,7 @@ class Fitting:
         )
 
     def _found(self, candidate: Candidate, card: Card, step: _Step, unverified: tuple[str, ...]) -> _Found:
-        row = step.row
+        row, doubts = step.row, self._outside.doubts(card.device)
         kv_cache_bytes = card.room_bytes - step.overhead_bytes
         held = kv_cache.held_by(
             row.layout, available_bytes=kv_cache_bytes, max_model_len=row.context_length, rules=self.rules
@@ -234,8 +239,8 @@ class Fitting:
             ),
             kv_tokens=held.tokens or 0,
             given_up=_given_up(step, sequences=card.overheads[row.batched_tokens][0][0]),
-            tight=step.tight,
-            unverified=unverified,
+            tight=step.tight or bool(doubts),
+            unverified=(*unverified, *doubts),
         )
 
     def _limits_of(self, variant: Variant) -> tuple[tuple[str, int], ...]:
@@ -265,20 +270,6 @@ class Fitting:
                 "max_sequences": card.overheads[least.batched_tokens][-1][0],
             },
         )
-
-    def _unverified(self, shape: PoolShape) -> tuple[str, ...]:
-        """What nobody has checked, in words that follow "unverified:"."""
-        request, said = self._request, []
-        if not shape.verified or shape.accelerator not in self._catalog.accelerators:
-            said.append(f"a {shape.product or shape.accelerator} is planned from its memory alone")
-        if not versions.is_known(self._engine, request.engine_version):
-            said.append(f"the memory rules of {request.engine} {request.engine_version} were not compared")
-        if shape.sharing is Sharing.MPS:
-            said.append("what an engine sees of a GPU shared by MPS")
-        if self._adapters is not None:
-            said.append("what CUDA graphs take with adapters")
-        said.extend(f"--{name}" for name, _ in request.engine_overrides if name not in ACCOUNTED)
-        return tuple(said)
 
 
 def _given_up(step: _Step, *, sequences: int) -> tuple[GivenUp, ...]:

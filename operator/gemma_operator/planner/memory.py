@@ -34,6 +34,11 @@ class Device:
         return self.visible_mib * MIB * self.utilization_basis_points // 10_000
 
     @property
+    def left_alone_bytes(self) -> int:
+        """What the engine does not take: the room for what its profiling run did not see."""
+        return self.visible_mib * MIB - self.usable_bytes
+
+    @property
     def utilization_percent(self) -> int:
         """As plans write it."""
         return round(self.utilization_basis_points / 100)

@@ -16,6 +16,7 @@ from gemma_operator.planner import memory, steps
 from gemma_operator.planner.compatibility import Compatibility
 from gemma_operator.planner.values import Candidate, Fit, KvPrecision, Request
 from gemma_operator.planner.vllm import kv_cache, overhead, versions
+from gemma_operator.planner.words import with_article
 
 MIB: Final = 1024**2
 #: The user's own flags that are reckoned with; every other one that changes memory marks the plan unverified.
@@ -171,6 +172,23 @@ class Needs:
             found = self._batches[key] = (int(given),) if given else steps_down
         return found
 
+    def batch_refusal(self, candidate: Candidate) -> str | None:
+        """Why the engine does not start with the batch that is given; one that is found is never below the floor."""
+        given, (since, tokens) = self._flags.get(BATCHED_TOKENS), self._engine.whole_items
+        request, variant = self._request, candidate.variant
+        too_old = versions.parse(request.engine_version) < versions.parse(since)
+        if not given or too_old or not variant.takes_items_whole:
+            return None
+        served = {item: tokens[item] for item in tokens if item in request.modalities}
+        largest = max(served, key=lambda item: served[item], default=None)
+        if largest is None or served[largest] <= int(given):
+            return None
+        return (
+            f"{variant.name} takes {with_article(largest)} of {served[largest]} tokens whole in one batch, and"
+            f" {request.engine} {request.engine_version} does not start with {given} batched tokens: take at least"
+            f" {served[largest]}, or serve no {largest}"
+        )
+
     def overheads(self, candidate: Candidate, tier: BatchTier) -> Overheads:
         """By batch: the sequences that are tried, and the overhead of each; the last one takes least."""
         key = (candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier)
@@ -178,9 +196,14 @@ class Needs:
         if found is None:
             given = self._flags.get(SEQUENCES)
             steps_down = steps.sequences(tier.sequences, self._request.concurrency)
-            counts = (int(given),) if given else steps_down
             found = self._overheads[key] = {
-                batch: tuple((count, self._overhead(candidate, batch, count)) for count in counts)
+                batch: tuple(
+                    (count, self._overhead(candidate, batch, count))
+                    # the engine takes no fewer tokens a step than sequences, and lowers its default to them
+                    for count in (
+                        (int(given),) if given else dict.fromkeys(min(each, batch) for each in steps_down)
+                    )
+                )
                 for batch in self.batches(candidate, tier)
             }
         return found

@@ -49,6 +49,8 @@ class Sum:
     overhead_bytes: int
     band_bytes: int
     longest_context: int
+    #: Inside the band, or doubted for what the sum does not hold.
+    tight: bool
     lines: tuple[Line, ...]
 
     @property
@@ -72,7 +74,7 @@ class Sum:
         needed = self.weights_bytes + self.overhead_bytes + self.row.kv_bytes
         if needed > self.usable_bytes:
             return NO
-        return YES if needed + self.band_bytes <= self.usable_bytes else TIGHT
+        return TIGHT if self.tight or needed + self.band_bytes > self.usable_bytes else YES
 
 
 def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: Catalog) -> Sum | None:
@@ -114,6 +116,7 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
         overhead_bytes=overhead_bytes,
         band_bytes=fitting.band_bytes,
         longest_context=_longest(held, candidate.variant.max_context_tokens),
+        tight=fit is not None and fit.tight,
         lines=(),
     )
     lines = (
@@ -258,7 +261,9 @@ def _verdict_lines(found: Sum) -> Iterator[Line]:
     spare = found.usable_bytes - needed
     words = {
         YES: "not less than the band: yes",
-        TIGHT: "less than the band: tight",
+        TIGHT: "less than the band: tight"
+        if spare < found.band_bytes
+        else "not less than the band, but doubted: tight",
         NO: "less than nothing: no",
     }
     yield Line("verdict", "to spare", spare, words[found.fits])

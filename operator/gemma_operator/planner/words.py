@@ -136,7 +136,7 @@ _SAID: Final[Mapping[Code, Callable[[Candidate, _Details], str]]] = {
         f"{c.variant.name} takes at most {number(d['max_context_length'])} tokens, "
         f"serving.contextLength is {number(d['context_length'])}"
     ),
-    Code.MODALITY_MISSING: lambda c, d: f"{c.variant.name} takes no {d['modalities']}",
+    Code.MODALITY_MISSING: lambda c, d: f"{d.get('checkpoint', c.variant.name)} takes no {d['modalities']}",
     Code.UNKNOWN_MEMORY: lambda c, d: (
         f"nothing tells the memory of {d['accelerator']}: declare it in an AcceleratorPool"
     ),
@@ -187,8 +187,11 @@ def _devices(candidate: Candidate) -> str:
 
 
 def _card(candidate: Candidate) -> str:
-    name = _offered(candidate)
-    # People say "an L4" and "an A100", but "a mig-3g.40gb slice".
+    return with_article(_offered(candidate))
+
+
+def with_article(name: str) -> str:
+    """People say "an L4" and "an A100", but "a mig-3g.40gb slice"."""
     return f"an {name}" if name[:1].lower() in "aeion" else f"a {name}"
 
 
@@ -197,7 +200,7 @@ def _offered(candidate: Candidate) -> str:
     shape, name = candidate.shape, _card_name(candidate)
     if shape is None or shape.sharing is Sharing.NONE:
         return name
-    whole = f"an {name}" if name[:1].lower() in "aeion" else f"a {name}"
+    whole = with_article(name)
     if shape.sharing is Sharing.MIG:
         return f"{_profile(shape)} slice of {whole}"
     return f"share (1 of {shape.clients_per_device}, {shape.sharing.value}) of {whole}"

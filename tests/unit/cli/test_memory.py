@@ -119,7 +119,7 @@ def test_context_and_concurrency_are_kept(memory):
         ("--sequences", "7", "maxSequences", 7),
         ("--utilization", "0.5", "gpuMemoryUtilization", 50),
         ("--utilization", "0.925", "gpuMemoryUtilization", 92.5),
-        ("--utilization", "1", "gpuMemoryUtilization", 100),
+        ("--utilization", "0.98", "gpuMemoryUtilization", 98),
         ("--kv-bytes", "1", "kvCachePrecision", "FP8"),
     ],
 )
@@ -166,6 +166,71 @@ def test_an_unknown_checkpoint_is_reckoned_by_its_precision_and_unverified(memor
     assert "me/mine-fp8 is not in the catalog" in found["unverified"][0]
 
 
+def test_a_precision_that_nobody_published_has_no_repo(memory):
+    _, found, _ = memory("12B", "fp8", "nvidia-l4")
+    assert found["checkpoint"] is None
+    assert "the fp8 checkpoint of 12B is not in the catalog" in found["unverified"][0]
+
+
+def test_variant_and_precision_are_read_in_any_case(memory):
+    assert memory("26b-a4b", "BF16", "nvidia-b200") == memory("26B-A4B", "bf16", "nvidia-b200")
+    code, _, error = memory("27B", "bf16", "nvidia-b200")
+    assert code == 2
+    assert "--variant: 27B is none of 31B, 26B-A4B, 12B, E4B, E2B" in sorted_names(error)
+
+
+def sorted_names(error):
+    """The names in the order of the API, whatever the catalog's."""
+    head, _, names = error.strip().partition("none of ")
+    order = ("31B", "26B-A4B", "12B", "E4B", "E2B")
+    return f"{head}none of {', '.join(sorted(names.split(', '), key=order.index))}"
+
+
+@pytest.mark.parametrize(
+    ("variant", "engine", "modalities", "batch", "starts"),
+    [
+        ("12B", "0.32", "text,video", "2495", False),
+        ("12B", "0.32", "text,video", "2496", True),
+        ("31B", "0.20.0", "text,video", "2048", False),
+        ("31B", "0.19.1", "text,video", "2048", True),  # the rule begins with 0.20.0
+        ("31B", "0.32", "text,image", "2048", True),
+        ("31B", "0.32", "text,image", "279", False),
+        ("31B", "0.32", "text", "64", True),
+        ("E4B", "0.32", "text,video", "64", True),  # not of those that take items whole
+    ],
+)
+def test_a_batch_that_holds_no_whole_item_is_refused_as_the_engine_refuses_it(
+    memory, variant, engine, modalities, batch, starts
+):
+    given = ("--engine", engine, "--modalities", modalities, "--batched-tokens", batch)
+    code, found, _ = memory(variant, "bf16", "nvidia-b200", *given)
+    assert (code, found["fits"]) == ((0, "yes") if starts else (1, "no"))
+    assert starts or f"does not start with {batch} batched tokens" in found["reason"]
+    assert set(found) >= KEYS
+
+
+def test_sequences_that_nobody_gave_are_no_more_than_the_batch(memory):
+    """vLLM engine/arg_utils.py lowers its own default to the batch."""
+    _, found, _ = memory("E4B", "bf16", "nvidia-l4", "--batched-tokens", "100")
+    assert (found["maxBatchedTokens"], found["maxSequences"]) == (100, 100)
+
+
+def test_the_whole_card_cannot_be_asked_for_and_almost_the_whole_is_doubted(memory):
+    code, found, _ = memory("E2B", "bf16", "nvidia-l4", "--utilization", "1")
+    assert (code, found["fits"]) == (1, "no")
+    assert "take 0.98 at most" in found["reason"]
+    code, found, _ = memory("E2B", "bf16", "nvidia-l4", "--utilization", "0.99")
+    assert (code, found["fits"]) == (0, "tight")
+    assert "left alone hold the engine's own CUDA context" in found["unverified"][0]
+    assert memory("E2B", "bf16", "nvidia-l4", "--utilization", "0.98")[1]["fits"] == "yes"
+
+
+def test_memory_that_is_its_hosts_is_said(memory):
+    code, found, _ = memory("31B", "nvfp4", "nvidia-gb10", "--engine", "0.33.0")
+    assert (code, found["gpuMemoryUtilization"]) == (0, 80)
+    assert "is its host's" in found["unverified"][0]
+
+
 def test_a_known_checkpoint_of_another_precision_is_bad_input(memory):
     code, _, error = memory("31B", "fp8", "nvidia-h100-80gb", "--checkpoint", "google/gemma-4-31B-it")
     assert code == 2
@@ -182,11 +247,13 @@ def test_a_refused_card_says_why_and_keeps_its_figures(memory):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--context", "1"), "spec.serving.contextLength"),
-        (("--concurrency", "0"), "spec.serving.concurrency"),
-        (("--modalities", "smell"), "spec.serving.modalities"),
-        (("--engine", "newest"), "--engine"),
-        (("--utilization", "1.2"), "write 0.012"),
+        (("--context", "1"), "--context: 31B takes 256 to 262,144 tokens, not 1"),
+        (("--context", "262145"), "--context: 31B takes 256 to 262,144 tokens, not 262,145"),
+        (("--concurrency", "0"), "--concurrency"),
+        (("--modalities", "smell"), "--modalities"),
+        (("--modalities", "audio"), "--modalities"),
+        (("--engine", "newest"), "--engine: not a version: 'newest'; write it like 0.32"),
+        (("--utilization", "1.2"), "--utilization: 1.2 is not from 0.0001 to 1"),
         (("--utilization", "92.5"), "--utilization: 92.5 is no fraction of the card: write 0.925"),
         (("--utilization", "0.92345"), "at most four decimals"),
         (("--utilization", "0"), "--utilization"),
@@ -194,6 +261,10 @@ def test_a_refused_card_says_why_and_keeps_its_figures(memory):
         (("--sequences", "0"), "--sequences"),
         (("--compute-capability", "nine"), "--compute-capability"),
         (("--gpus", "3"), "--gpus"),
+        (("--sequences", "4", "--concurrency", "8"), "--sequences: 4 requests run at once"),
+        (("--sequences", "256", "--batched-tokens", "255"), "--batched-tokens: the engine takes no fewer"),
+        (("--gpu-memory-mib", "81559"), "--gpu-memory-mib: nvidia-l4 has 23,034 MiB, not 81,559"),
+        (("--compute-capability", "9.0"), "--compute-capability: nvidia-l4 has 8.9, not 9.0"),
     ],
 )
 def test_bad_input_exits_2_and_names_the_flag(memory, more, says):

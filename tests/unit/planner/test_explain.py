@@ -120,6 +120,15 @@ def test_a_modality_that_is_missing():
     assert told(request, a_pool()) == "31B takes no audio"
 
 
+def test_a_modality_that_only_the_checkpoint_lacks_is_said_of_the_checkpoint():
+    """31B sees; a checkpoint of it that was published for text alone does not."""
+    found = feasible(a_request("31B", precisions=("nvfp4",)), [a_pool()], packaged())
+    lacking = [each for each in found.rejections if each.code is Code.MODALITY_MISSING]
+    assert [words.rejection(each) for each in lacking] == [
+        "LilaRest/gemma-4-31B-it-NVFP4-turbo takes no image"
+    ]
+
+
 #: What is said of one that fits: see `test_each_key_of_the_order_has_words_of_its_own`.
 OF_FITS = {Code.NO_ROOM, Code.LATER_IN_ORDER}
 
@@ -183,7 +192,7 @@ def test_what_nobody_checked_stands_in_the_reason():
     choice, _ = chosen(request, a_pool("unknown", gpus=1, memory_mib=24576, product="NVIDIA-X1"))
     said = explain.reason(choice.fit, request)
     assert "1 \u00d7 NVIDIA-X1" in said
-    assert "unverified: a NVIDIA-X1 is planned from its memory alone" in said
+    assert "unverified: an NVIDIA-X1 is planned from its memory alone" in said
 
 
 def test_waiting_names_what_is_waited_for_and_no_count():
