@@ -106,7 +106,7 @@ class _Question:
         """What one replica takes; a burst asks for the same few thousand times."""
         found = self.demands.get(id(fit))
         if found is None:
-            found = self.demands[id(fit)] = demand(self.request, fit.candidate, self.catalog)
+            found = self.demands[id(fit)] = demand(self.request, fit, self.catalog)
         return found
 
 

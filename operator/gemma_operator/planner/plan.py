@@ -13,11 +13,11 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from gemma_operator.catalog.records import Catalog, Checkpoint, Engine, Price
-from gemma_operator.planner import explain, weights
+from gemma_operator.catalog.records import Catalog, Engine, Price
+from gemma_operator.planner import explain
 from gemma_operator.planner.annotation import from_annotation, to_annotation
 from gemma_operator.planner.choice import Choice, Outcome
-from gemma_operator.planner.demand import demand
+from gemma_operator.planner.demand import demand, disk_bytes
 from gemma_operator.planner.needs import Needs
 from gemma_operator.planner.own_weights import told_shape
 from gemma_operator.planner.values import (
@@ -37,7 +37,6 @@ from gemma_operator.planner.worth import node_price_share
 __all__ = ["from_annotation", "from_choice", "from_fit", "from_status", "money", "to_annotation", "to_status"]
 
 MIB: Final = 1024**2
-GIB: Final = 1024**3
 
 
 def from_choice(
@@ -96,11 +95,11 @@ def from_fit(
         pool_tolerations=shape.tolerations,
         accelerator=shape.accelerator,
         settings=fit.settings,
-        demand=demand(request, candidate, catalog),
+        demand=demand(request, fit, catalog),
         memory=planned_memory(fit.memory),
         correction_mib=0,
         kv_tokens=fit.kv_tokens,
-        weights_on_disk_bytes=_disk_bytes(fit, checkpoint),
+        weights_on_disk_bytes=disk_bytes(fit),
         tight=fit.tight,
         unverified=fit.unverified,
         hourly_cost=price,
@@ -110,13 +109,6 @@ def from_fit(
         chat_template=checkpoint.chat_template,
         shape=told_shape(candidate.variant),
     )
-
-
-def _disk_bytes(fit: Fit, checkpoint: Checkpoint) -> int:
-    """What has to be brought before the engine can start: the model, and its drafter where it has one."""
-    variant = fit.candidate.variant
-    drafter = variant.drafter if fit.settings.drafting else None
-    return weights.disk_bytes(variant, checkpoint) + int((drafter.disk_gib or 0) * GIB if drafter else 0)
 
 
 def to_status(plan: Plan) -> dict[str, Any]:

@@ -12,8 +12,8 @@ G6_XLARGE = {"cpu_millis": 3920, "memory_bytes": 14719096 * 1024, "ephemeral_byt
 
 def demand_of(request, *, gpus=1, pool=None):
     found = feasible(request, [pool or a_pool(gpus=8)], packaged())
-    candidate = next(fit.candidate for fit in found.fits if fit.candidate.tensor_parallel == gpus)
-    return demand(request, candidate, packaged())
+    fit = next(fit for fit in found.fits if fit.candidate.tensor_parallel == gpus)
+    return demand(request, fit, packaged())
 
 
 def test_the_host_is_asked_for_by_the_catalogs_rule():

@@ -9,6 +9,7 @@ from gemma_operator.catalog.loader import packaged
 from gemma_operator.catalog.records import DrafterEvidence
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.planner import sums
+from gemma_operator.planner.demand import demand, disk_bytes
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.plan import from_fit
 from gemma_operator.planner.request import from_spec
@@ -76,6 +77,16 @@ def test_the_packaged_catalog_has_no_evidence_so_nothing_drafts(variant):
     _, fit = fitted(packaged(), variant=variant)
     assert fit.settings.drafting is None
     assert f"google/gemma-4-{variant}-it-assistant takes of a GPU was not measured" in refusal(fit)
+
+
+def test_its_files_lie_in_the_pod_too():
+    """0.90 GiB of the drafter, beside 31B's own; where the weights are cached elsewhere nothing lies in the pod."""
+    request, fit = fitted(with_evidence(MEASURED))
+    _, plain = fitted(packaged())
+    with_files, without_files = (demand(request, each, packaged()).ephemeral_bytes for each in (fit, plain))
+    assert with_files - without_files == disk_bytes(fit) - disk_bytes(plain) == int(0.90 * GIB)
+    elsewhere = replace(request, weights_in_pod=False)
+    assert demand(elsewhere, fit, packaged()) == demand(elsewhere, plain, packaged())
 
 
 def test_who_did_not_ask_is_told_nothing():
