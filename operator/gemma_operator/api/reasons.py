@@ -35,7 +35,7 @@ class ConditionType(_Meant):
     )
     HEALTHY = (
         "Healthy",
-        "The endpoint answers: at least one proved replica of any generation. Alert on this one.",
+        "The endpoint answers its users: at least one proved replica of any generation. Alert on this one.",
     )
     RECONCILING = "Reconciling", "Present only while true: the operator is at work or waits for the cluster."
     STALLED = "Stalled", "Present only while true: nothing happens until the user does what the message says."
@@ -94,7 +94,7 @@ class Reason(_Meant):
     SCHEMA_OUTDATED = "SchemaOutdated", "The CRD in the cluster is older than the operator and drops a field."
     CONFLICT = (
         "Conflict",
-        "An object that is not ours has the name that a child needs, or somebody changes a child back each time.",
+        "An object that is not ours has the name of a child, or somebody changes or deletes a child each time.",
     )
     HANDS_OFF = "HandsOff", "The annotation gemma-operator.io/reconcile: Disabled stops the operator."
     SUSPENDED = "Suspended", "`suspend: true`."
@@ -121,7 +121,7 @@ class Reason(_Meant):
     HUB_UNREACHABLE = "HubUnreachable", "The hub, its mirror or the proxy does not answer."
     CLAIM_MISSING = "ClaimMissing", "The PersistentVolumeClaim that the spec names does not exist."
     CLAIM_UNSUITABLE = "ClaimUnsuitable", "The claim's access mode or size cannot serve what the spec asks."
-    SECRET_MISSING = "SecretMissing", "A Secret that the spec names, or its key, does not exist."
+    SECRET_MISSING = "SecretMissing", "A Secret that the spec names, or its key, does not exist or is empty."
     # what pods failed with
     IMAGE_PULL = "ImagePull", "The engine's image cannot be pulled."
     IMAGE_NOT_FOUND = "ImageNotFound", "The registry has no such image or tag."

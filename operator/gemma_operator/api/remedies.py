@@ -82,7 +82,7 @@ REMEDIES: Final = {
     "NotImplemented": _user("take the field out"),
     "SchemaOutdated": _user("install the CRDs of this version of the operator"),
     "Conflict": _user(
-        "delete the object that the message names, or rename this deployment; make who changes it leave it alone"
+        "delete the object that is not ours, or rename this deployment; or make who changes or deletes a child stop"
     ),
     "HandsOff": _nobody("take the annotation gemma-operator.io/reconcile away"),
     "Suspended": _nobody("set suspend: false to serve again"),
@@ -109,7 +109,7 @@ REMEDIES: Final = {
     "HubUnreachable": _cluster("open the way to the hub, or set the operator's hub mirror or proxy"),
     "ClaimMissing": _user("make the PersistentVolumeClaim, or name another"),
     "ClaimUnsuitable": _user("name a claim of the size and access mode that the message asks for"),
-    "SecretMissing": _user("make the Secret with the key that the spec names"),
+    "SecretMissing": _user("make the Secret with the key that the spec names, and a value in it"),
     # what pods failed with
     "ImagePull": _cluster(
         "look at the registry and the way to it; check serving.engine.image and the operator's image mirror"

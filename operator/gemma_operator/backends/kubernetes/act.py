@@ -17,7 +17,7 @@ from gemma_operator.api import names
 from gemma_operator.backends.decision import Decision, Event, Manifest, ObjectRef
 from gemma_operator.backends.kubernetes import differences, refusals, unmade_jobs
 from gemma_operator.backends.kubernetes.answers import Answers
-from gemma_operator.backends.kubernetes.contests import Contest, Contests
+from gemma_operator.backends.kubernetes.contests import Contest, Contests, Try, place
 from gemma_operator.backends.kubernetes.differences import Changed
 from gemma_operator.backends.kubernetes.ownership import digest, owned_hash
 from gemma_operator.backends.kubernetes.records import cut_child
@@ -143,7 +143,9 @@ class Act:
             return Outcome()
         try:
             applied = [await self._apply(manifest, snapshot, now=now) for manifest in decision.apply]
-        except (Forbidden, Rejected) as error:
+        except ApiError as error:
+            if not refusals.is_one(error):
+                raise
             if refusals.namespace_is_going(error):
                 return Outcome()
             refused = refusals.explained(decision, error, generation=snapshot.generation)
@@ -153,8 +155,8 @@ class Act:
         written = await self._write_status(decision, snapshot, now=now)
         # what is deleted is told of even where the status says the same as before
         events = decision.events if written or deleted else ()
-        for place, event in enumerate(events):  # an Event is named by its time
-            await self._post(event, snapshot, now=now + timedelta(microseconds=place))
+        for number, event in enumerate(events):  # an Event is named by its time
+            await self._post(event, snapshot, now=now + timedelta(microseconds=number))
         return Outcome(tuple(applied), tuple(deleted), written, len(events))
 
     async def _is_still_wanted(self, snapshot: Snapshot) -> bool:
@@ -176,26 +178,23 @@ class Act:
 
     async def _apply(self, manifest: Manifest, snapshot: Snapshot, *, now: datetime) -> str:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        where = place(kind, name)
         known = next((child for child in snapshot.children if (child.kind, child.name) == (kind, name)), None)
         sent = manifest["metadata"]["annotations"][names.APPLIED_HASH]
-        changed = await self._since_then(manifest, snapshot, known, sent=sent)
+        again = self._contests.is_again(snapshot.uid, where, sent=sent)
+        changed = await self._since_then(manifest, snapshot, known) if known and again else Changed()
         answer, requests = await self._send(manifest, uid=known.uid if known else "")
         uid, stood = answer["metadata"]["uid"], owned_hash(answer)
         self._answers.note(uid, sent=sent, stood=stood)
         admitted = stood != sent
         if admitted:
             changed = differences.within_our_request(manifest, answer)
-        self._contests.note(
-            snapshot.uid, uid, sent=sent, now=now, changed=changed, admitted=admitted, requests=requests
-        )
-        return f"{kind}/{name}"
+        tried = Try(sent, changed, admitted, gone=again and known is None, requests=requests)
+        self._contests.note(snapshot.uid, where, tried, uid=uid, now=now)
+        return where
 
-    async def _since_then(
-        self, manifest: Manifest, snapshot: Snapshot, known: Child | None, *, sent: str
-    ) -> Changed:
+    async def _since_then(self, manifest: Manifest, snapshot: Snapshot, known: Child) -> Changed:
         """What somebody made of a child that is applied a second time; asked before our own write covers it."""
-        if known is None or not self._contests.is_again(snapshot.uid, known.uid, sent=sent):
-            return Changed()
         try:
             live = await self._writer.read(known.kind, namespace=snapshot.key.namespace, name=known.name)
         except NotFound:
@@ -221,7 +220,8 @@ class Act:
         except (NotFound, Conflict):
             logger.debug("%s %s went before it was deleted", ref.kind, ref.name)
         self._answers.forget(ref.uid)
-        return f"{ref.kind}/{ref.name}"
+        self._contests.removed(snapshot.uid, place(ref.kind, ref.name))
+        return place(ref.kind, ref.name)
 
     async def _write_status(self, decision: Decision, snapshot: Snapshot, *, now: datetime) -> bool:
         """The whole status in one write; none where the server has it already."""

@@ -1,14 +1,15 @@
 """Children that are not left as they were applied: how often that was tried, and when it is tried again.
 
-Whoever changes a child back may be stronger, so each further try waits longer and a window never holds more than
-`MOST_WRITES`. The memory is this process's own: a restart costs one try, and nothing stands in the object's metadata.
+Whoever changes a child back or deletes it may be stronger, so each further try waits longer and a window never holds
+more than `MOST_WRITES`. A child is known by its place, since one that was deleted comes back as another object. The
+memory is this process's own: a restart costs one try, and nothing stands in the object's metadata.
 Pure: every call is given the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -33,7 +34,9 @@ class Contest:
     changed: Changed
     #: Changed within our own request: by a webhook or a policy, which leaves no name in managedFields.
     admitted: bool
-    #: Changed back more often than a hand would.
+    #: It was deleted since it was first tried, and made again.
+    gone: bool
+    #: Changed back or deleted more often than a hand would.
     stubborn: bool
     #: Until it may be tried again.
     wait_seconds: float
@@ -42,73 +45,93 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tries:
+class Try:
+    """One apply of a child, and what was found of it before, or in the answer."""
+
+    #: Hash of the manifest.
     sent: str
-    changed: Changed
-    admitted: bool
+    changed: Changed = field(default_factory=Changed)
+    admitted: bool = False
+    #: It had been applied lately and was not there any more.
+    gone: bool = False
+    #: That it took.
+    requests: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Tries:
+    uid: str
+    last: Try
+    #: One of them found nothing there.
+    gone: bool
     #: Since the last time that nobody changed it for a window.
     count: int
     #: Moments of the last window, and how many requests each took.
     at: tuple[tuple[datetime, int], ...]
 
 
+def place(kind: str, name: str) -> str:
+    """How a child is known, whatever object stands there."""
+    return f"{kind}/{name}"
+
+
 class Contests:
-    """uid of an owner → uid of a child → its tries within a window."""
+    """uid of an owner → place of a child → its tries within a window."""
 
     def __init__(self, *, window_seconds: float) -> None:
         self._window = timedelta(seconds=window_seconds)
         self._tries: dict[str, dict[str, _Tries]] = {}
 
-    def is_again(self, owner: str, uid: str, *, sent: str) -> bool:
-        """This very manifest was applied to that child lately, so somebody changed it since."""
-        tries = self._tries.get(owner, {}).get(uid)
-        return tries is not None and tries.sent == sent
+    def is_again(self, owner: str, where: str, *, sent: str) -> bool:
+        """This very manifest was applied there lately, so somebody changed or deleted it since."""
+        tries = self._tries.get(owner, {}).get(where)
+        return tries is not None and tries.last.sent == sent
 
-    def note(
-        self,
-        owner: str,
-        uid: str,
-        *,
-        sent: str,
-        now: datetime,
-        changed: Changed,
-        admitted: bool,
-        requests: int = 1,
-    ) -> None:
-        """One try, and what is known of those who change it; of another manifest it is the first."""
+    def note(self, owner: str, where: str, tried: Try, *, uid: str, now: datetime) -> None:
+        """One try, of the object that stands there now; of another manifest it is the first."""
         children = self._tries.setdefault(owner, {})
-        before = children.pop(uid, None)
-        earlier = before.at if before is not None and before.sent == sent else ()
+        before = children.pop(where, None)
+        earlier = before.at if before is not None and before.last.sent == tried.sent else ()
         lately = tuple(each for each in earlier if now - each[0] <= self._window)
-        count = before.count + 1 if before is not None and lately else 1
-        children[uid] = _Tries(sent, changed, admitted, count, (*lately, (now, requests)))
+        count, gone = (before.count + 1, before.gone) if before is not None and lately else (1, False)
+        at = (*lately, (now, tried.requests))
+        children[where] = _Tries(uid, tried, gone or tried.gone, count, at)
+
+    def removed(self, owner: str, where: str) -> None:
+        """We deleted it ourselves: whatever comes there next is no answer to anybody."""
+        self._tries.get(owner, {}).pop(where, None)
 
     def forget(self, owner: str) -> tuple[str, ...]:
         """The owner went; the uids of the children that were remembered."""
-        return tuple(self._tries.pop(owner, ()))
+        return tuple(tries.uid for tries in self._tries.pop(owner, {}).values())
 
     def of(self, owner: str, *, now: datetime) -> Mapping[str, Contest]:
-        """By uid of the child."""
+        """By place of the child."""
         children = self._tries.get(owner, {})
-        over = [uid for uid, tries in children.items() if not tries.admitted and self._is_over(tries, now)]
-        for uid in over:
-            del children[uid]
-        return {uid: self._seen(tries, now) for uid, tries in children.items()}
+        over = [
+            where
+            for where, tries in children.items()
+            if not tries.last.admitted and self._is_over(tries, now)
+        ]
+        for where in over:
+            del children[where]
+        return {where: self._seen(tries, now) for where, tries in children.items()}
 
     def _is_over(self, tries: _Tries, now: datetime) -> bool:
         return now - tries.at[-1][0] > self._window
 
     def _seen(self, tries: _Tries, now: datetime) -> Contest:
-        last, count = tries.at[-1][0], tries.count
-        stubborn = tries.admitted or count > _AT_ONCE
+        moment, count, tried = tries.at[-1][0], tries.count, tries.last
+        stubborn = tried.admitted or count > _AT_ONCE
         pause = self._window * _PAUSES[min(count, len(_PAUSES)) - 1] if stubborn else timedelta()
-        settled = last + self._window * _SETTLES if stubborn and not tries.admitted else last
+        settled = moment + self._window * _SETTLES if stubborn and not tried.admitted else moment
         return Contest(
-            sent=tries.sent,
-            changed=tries.changed,
-            admitted=tries.admitted,
+            sent=tried.sent,
+            changed=tried.changed,
+            admitted=tried.admitted,
+            gone=tries.gone,
             stubborn=stubborn,
-            wait_seconds=self._until(max(last + pause, self._room_at(tries)), now),
+            wait_seconds=self._until(max(moment + pause, self._room_at(tries)), now),
             settles_seconds=self._until(settled, now),
         )
 

@@ -8,12 +8,16 @@ from typing import Final
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import ConditionType, Reason
 from gemma_operator.backends.decision import Decision
-from gemma_operator.backends.kubernetes.failures.admission import admission_reason
-from gemma_operator.backends.kubernetes.failures.trouble import told
-from gemma_operator.errors import ApiError
+from gemma_operator.backends.kubernetes.failures.admission import admission_reason, refused_object
+from gemma_operator.backends.kubernetes.failures.trouble import Trouble, told
+from gemma_operator.errors import ApiError, Forbidden, Rejected
 
-#: Also what quotas and policies answer; what is none of theirs is a right that the operator lacks.
-_FORBIDDEN: Final = 403
+_REFUSED: Final = (ConditionType.PROVISIONED, ConditionType.RECONCILING, ConditionType.STALLED)
+
+
+def is_one(error: ApiError) -> bool:
+    """A no, or admission that could not be asked (500); what a server that is away or busy answers is none."""
+    return isinstance(error, (Forbidden, Rejected)) or admission_reason(str(error)) is not None
 
 
 def namespace_is_going(error: ApiError) -> bool:
@@ -22,19 +26,31 @@ def namespace_is_going(error: ApiError) -> bool:
 
 
 def explained(decision: Decision, error: ApiError, *, generation: int) -> Decision:
-    """The decision with the refusal in its conditions; what serves goes on being Ready and Healthy."""
-    words = str(error)
-    reason = admission_reason(words) or (
-        Reason.FORBIDDEN if error.status == _FORBIDDEN else Reason.ADMISSION_DENIED
+    """The decision with the refusal in its conditions; what serves goes on being Healthy, and Ready where it was.
+
+    A Ready that is on its way is not: it says what holds it up, like every other that is not True.
+    """
+    found = _trouble(error)
+    at_rest = tuple(each for each in decision.conditions if each.type not in _REFUSED)
+    ready = tuple(
+        conditions.not_ready(found.reason, found.message, generation=generation)
+        for each in decision.conditions
+        if each.type == ConditionType.READY and each.status != "True"
     )
-    message = told(reason, "an object is not made", words).message
-    refused = (ConditionType.PROVISIONED, ConditionType.RECONCILING, ConditionType.STALLED)
-    said = tuple(condition for condition in decision.conditions if condition.type not in refused)
+    verdict = conditions.stalled if found.final else conditions.reconciling
     return replace(
         decision,
         conditions=(
-            *said,
-            conditions.not_provisioned(reason, message, generation=generation),
-            conditions.stalled(reason, message, generation=generation),
+            *at_rest,
+            *ready,
+            conditions.not_provisioned(found.reason, found.message, generation=generation),
+            verdict(found.reason, found.message, generation=generation),
         ),
     )
+
+
+def _trouble(error: ApiError) -> Trouble:
+    words, what = str(error), "an object is not made"
+    if isinstance(error, Forbidden) and admission_reason(words) is None:  # quotas and policies answer 403 too
+        return told(Reason.FORBIDDEN, what, words)
+    return refused_object(what, words)

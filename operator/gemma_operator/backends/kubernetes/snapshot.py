@@ -231,7 +231,7 @@ class Snapshot:
     spare: Spare | None = None
     #: What the server answered last: child uid → (hash that was sent, hash of what stood after it).
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    #: Children that were applied again, or answered otherwise than they were sent, by uid.
+    #: Children that were applied, and what became of them, by place: "Service/chat".
     contests: Mapping[str, Contest] = field(default_factory=dict)
     #: Pods of the Job that brings the weights, of earlier ones too; and why it gets none, where that was asked.
     weights_pods: tuple[WeightsPod, ...] = ()

@@ -9,7 +9,7 @@ from datetime import datetime
 from gemma_operator.api import names
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes import contested, rollout, wedged, weights
-from gemma_operator.backends.kubernetes.contested import Contested
+from gemma_operator.backends.kubernetes.contested import Contested, Wanted
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
     RENDERER_VERSION,
@@ -121,7 +121,7 @@ def view(snapshot: Snapshot, plan: Plan, *, engine: Engine) -> View:
             if ((child.kind, child.name) not in rendered or child == fetched.stale)
             and owner_of(child, snapshot) is Owner.OURS
         ),
-        contested=contested.found(_ours(manifests, snapshot), snapshot),
+        contested=contested.found(_wanted(_spoken_of(manifests, fetched), snapshot), snapshot),
         weights=fetched,
         health=health(snapshot, wanted=deployment.spec.replicas, intent=intent, port=engine.port),
         intent=intent,
@@ -192,22 +192,25 @@ def rendered_by_another(snapshot: Snapshot) -> str:
 
 
 def _pending(manifests: Iterable[Manifest], snapshot: Snapshot, fetched: Weights) -> tuple[Manifest, ...]:
-    changed = [manifest for manifest in manifests if not _stands(manifest, snapshot)]
-    return weights.let_through(changed, fetched)
+    rendered = (*weights.let_through(manifests, fetched), *((fetched.make,) if fetched.make else ()))
+    return tuple(manifest for manifest in rendered if not _stands(manifest, snapshot))
+
+
+def _spoken_of(manifests: Iterable[Manifest], fetched: Weights) -> tuple[Manifest, ...]:
+    """Also the Job that brings the weights, while pods wait for them: later it is no matter who cleans it up."""
+    return (*manifests, *((fetched.make,) if fetched.make and fetched.holds else ()))
 
 
 def _stands(manifest: Manifest, snapshot: Snapshot) -> bool:
     """The child is as it was sent, or is not to be sent again yet."""
-    return any(contested.is_left(child, snapshot, sent=sent) for child, sent in _ours([manifest], snapshot))
+    return any(contested.is_left(wanted, snapshot) for wanted in _wanted([manifest], snapshot))
 
 
-def _ours(manifests: Iterable[Manifest], snapshot: Snapshot) -> Iterator[tuple[Child, str]]:
-    """Children of ours that are rendered, each with the hash of what it should be."""
-    sent = {
-        (each["kind"], each["metadata"]["name"]): each["metadata"]["annotations"][names.APPLIED_HASH]
-        for each in manifests
-    }
-    for child in snapshot.children:
-        place = child.kind, child.name
-        if place in sent and owner_of(child, snapshot) is Owner.OURS:
-            yield child, sent[place]
+def _wanted(manifests: Iterable[Manifest], snapshot: Snapshot) -> Iterator[Wanted]:
+    """What is rendered, each beside what stands there; what is not ours is decided about elsewhere."""
+    standing = {(child.kind, child.name): child for child in snapshot.children}
+    for each in manifests:
+        kind, name = each["kind"], each["metadata"]["name"]
+        child = standing.get((kind, name))
+        if child is None or owner_of(child, snapshot) is Owner.OURS:
+            yield Wanted(kind, name, each["metadata"]["annotations"][names.APPLIED_HASH], child)

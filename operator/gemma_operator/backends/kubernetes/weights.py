@@ -8,13 +8,14 @@ there, except where the volume allows one pod or one node only: there the replic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gemma_operator.api import names
 from gemma_operator.api.conditions import Condition, ConditionType, Reason
 from gemma_operator.backends.decision import Manifest
+from gemma_operator.backends.kubernetes import standing as before
 from gemma_operator.backends.kubernetes.failures import trouble
 from gemma_operator.backends.kubernetes.failures.admission import refused_pod
 from gemma_operator.backends.kubernetes.failures.hub import read_word
@@ -88,13 +89,15 @@ def weights_of(snapshot: Snapshot, plan: Plan) -> Weights:
 def _compared(snapshot: Snapshot, job: Manifest, brought: Delivery) -> Weights:
     key = job["metadata"]["annotations"][names.WEIGHTS_KEY]
     standing = next((child for child in snapshot.children if child.kind == names.JOB_KIND), None)
+    deployment = next((child for child in snapshot.children if child.kind == _DEPLOYMENT), None)
+    released = deployment is not None and deployment.annotations.get(names.WEIGHTS_KEY) == key
+    if standing is None and released and not before.is_in_trouble(snapshot):
+        return _found(key, brought)
     if standing is None and snapshot.deployment is not None and not snapshot.deployment.spec.replicas:
         return NOTHING
     said = _state(standing, snapshot, job, brought)
     if said.ready:
         return said
-    deployment = next((child for child in snapshot.children if child.kind == _DEPLOYMENT), None)
-    released = deployment is not None and deployment.annotations.get(names.WEIGHTS_KEY) == key
     drains = deployment is not None and not released and snapshot.claims_forbid_surge
     return _with(said, holds=not released, drains=drains)
 
@@ -106,11 +109,15 @@ def gated(manifests: Sequence[Manifest], weights: Weights) -> tuple[Manifest, ..
     return tuple(_gated(each, weights) if each["kind"] == _DEPLOYMENT else each for each in manifests)
 
 
-def let_through(pending: Sequence[Manifest], weights: Weights) -> tuple[Manifest, ...]:
-    """What may be applied now: the Job before the pods, and the pods when there is something to load."""
+def let_through(manifests: Iterable[Manifest], weights: Weights) -> tuple[Manifest, ...]:
+    """What may be applied now: the pods when there is something to load."""
     held = weights.holds and not weights.drains
-    rest = tuple(each for each in pending if not (held and each["kind"] == _DEPLOYMENT))
-    return (*rest, weights.make) if weights.make is not None else rest
+    return tuple(each for each in manifests if not (held and each["kind"] == _DEPLOYMENT))
+
+
+def _found(key: str, brought: Delivery) -> Weights:
+    """They were looked at once. While the pods do well, nothing is missing where a clean-up took the Job."""
+    return Weights(key, message=f"{brought.shown} was found to be the planned weights")
 
 
 def _state(standing: Child | None, snapshot: Snapshot, job: Manifest, brought: Delivery) -> Weights:
@@ -123,7 +130,7 @@ def _state(standing: Child | None, snapshot: Snapshot, job: Manifest, brought: D
         stale = None if standing.terminating else standing
         return Weights(key, stale=stale, ready=False, reason=Reason.DOWNLOADING, message=doing)
     if _says(standing, "Complete"):
-        return Weights(key, message=f"{brought.shown} was found to be the planned weights")
+        return _found(key, brought)
     pods = [pod for pod in snapshot.weights_pods if pod.job_uid == standing.uid]
     if _says(standing, "Failed"):
         if standing.annotations.get(names.WEIGHTS_ATTEMPT) != attempt_of(snapshot):

@@ -10,7 +10,7 @@ from gemma_operator.backends.decision import Decision, Event, ObjectRef, StatusF
 from gemma_operator.backends.kubernetes.act import Act
 from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
-from gemma_operator.errors import Conflict, Forbidden, NotFound, Rejected, Unreachable
+from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected, Unreachable
 from plans import a_plan
 from snapshots import NOW, UID, a_child, a_placement, a_snapshot, manifests_for
 
@@ -259,26 +259,43 @@ async def test_a_namesake_in_the_place_of_a_child_is_a_conflict():
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "verdict"),
     [
         (
             Forbidden('not allowed to apply services: cannot patch resource "services"', status=403),
             "Forbidden",
+            "Stalled",
         ),
-        (Forbidden("apply deployments: exceeded quota: gpus", status=403), "QuotaExceeded"),
-        (Rejected("admission webhook said no", status=400), "AdmissionDenied"),
-        (Rejected("spec.replicas: Invalid value", status=422), "AdmissionDenied"),
+        (Forbidden("apply deployments: exceeded quota: gpus", status=403), "QuotaExceeded", "Reconciling"),
+        (Rejected("admission webhook said no", status=400), "AdmissionDenied", "Stalled"),
+        (
+            ApiError('apply services: 500 failed calling webhook "a.b"', status=500),
+            "AdmissionDenied",
+            "Reconciling",
+        ),
+        (Rejected("spec.replicas: Invalid value", status=422), "AdmissionDenied", "Stalled"),
     ],
 )
-async def test_a_child_that_is_refused_is_said_in_the_status_and_tried_again(error, reason):
+async def test_a_child_that_is_refused_is_said_in_the_status_and_tried_again(error, reason, verdict):
     server = Server(refuse={"Service": error})
     with pytest.raises(type(error)):
         await act(DECISION, server=server)
     said = {condition["type"]: condition for condition in server.statuses[0]["conditions"]}
     assert (said["Provisioned"]["status"], said["Provisioned"]["reason"]) == ("False", reason)
-    assert said["Stalled"]["reason"] == reason
-    assert str(error) in said["Stalled"]["message"]
+    assert said[verdict]["reason"] == reason
+    assert str(error) in said[verdict]["message"]
+    assert {"Stalled", "Reconciling"} & set(said) == {verdict}
     assert said["Ready"]["status"] == "True"
+
+
+async def test_a_ready_that_is_on_its_way_says_what_holds_it_up():
+    rolling = conditions.not_ready(Reason.ROLLING_OUT, "surge: 1 spare nvidia-l4")
+    denied = Rejected('admission webhook "a.b" denied the request: no', status=400)
+    server = Server(refuse={"Deployment": denied})
+    with pytest.raises(Rejected):
+        await act(replace(DECISION, conditions=(rolling,)), server=server)
+    (ready,) = [each for each in server.statuses[0]["conditions"] if each["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "AdmissionDenied")
 
 
 async def test_in_a_namespace_on_its_way_out_there_is_nothing_to_say():

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from gemma_operator.backends.decision import Decision
+from gemma_operator.backends.decision import Decision, ObjectRef
 from gemma_operator.backends.kubernetes.act import Act
-from gemma_operator.backends.kubernetes.contests import Contest
+from gemma_operator.backends.kubernetes.contests import Contest, place
 from gemma_operator.backends.kubernetes.differences import Changed
 from gemma_operator.backends.kubernetes.policies import decide
 from gemma_operator.backends.kubernetes.view import view
 from plans import a_plan
-from snapshots import ENGINE, NOW, a_running_snapshot, manifests_for, said
+from snapshots import ENGINE, NOW, UID, a_running_snapshot, manifests_for, said
 from unit.backends.kubernetes.test_act import Server
 
 PORT = "spec.ports[http].targetPort"
@@ -24,6 +24,7 @@ def a_contest(sent, field=PORT, managers=(), **changes):
         sent=sent,
         changed=Changed((field,), managers),
         admitted=not managers,
+        gone=False,
         stubborn=True,
         wait_seconds=45,
         settles_seconds=0,
@@ -40,7 +41,7 @@ def contested(kind="Service", *, stands="changed", status=None, served=None, **c
     return replace(
         running,
         children=tuple(live if each is child else each for each in running.children),
-        contests={child.uid: contest},
+        contests={place(kind, child.name): contest},
         answers={child.uid: (child.owned_hash, live.owned_hash)} if contest.admitted else {},
     )
 
@@ -116,8 +117,8 @@ def test_a_hands_first_change_is_put_back_and_not_spoken_of():
 
 def test_another_manifest_is_another_matter():
     snapshot = contested(wait_seconds=45)
-    (uid,) = snapshot.contests
-    other = {uid: replace(snapshot.contests[uid], sent="of another manifest")}
+    ((where, contest),) = snapshot.contests.items()
+    other = {where: replace(contest, sent="of another manifest")}
     decision = decided(replace(snapshot, contests=other, answers={}))
     assert kinds(decision) == ["Service"]
 
@@ -145,12 +146,78 @@ async def test_a_writer_that_comes_back_each_second_gets_few_writes_and_its_name
     assert f"field manager their-controller changes {PORT} of Service chat" in message(decision)
 
 
+def deleted(kind, **changes):
+    """That child is not there, and it went before."""
+    running = a_running_snapshot()
+    child = next(child for child in running.children if child.kind == kind)
+    contest = a_contest(child.owned_hash, managers=("nobody",), changed=Changed(), gone=True, **changes)
+    rest = tuple(each for each in running.children if each is not child)
+    return replace(running, children=rest, contests={place(kind, child.name): contest})
+
+
+@pytest.mark.parametrize("kind", ["Service", "NetworkPolicy", "ServiceAccount", "Deployment"])
+def test_a_child_that_is_deleted_again_and_again_is_a_conflict_and_made_ever_later(kind):
+    decision = decided(deleted(kind))
+    assert decision.apply == ()
+    assert said(decision)["Stalled"] == ("True", "Conflict")
+    assert said(decision)["Ready"] == ("False", "Conflict")
+    assert f"somebody deletes {kind} chat each time that it is made" in message(decision)
+    assert "audit log" in message(decision)
+    assert decision.look_again_after_seconds == 45
+
+
+def test_its_next_try_says_the_same_so_that_the_status_is_not_written():
+    before, due = decided(deleted("Service")), decided(deleted("Service", wait_seconds=0))
+    assert kinds(due) == ["Service"]
+    assert due.conditions == before.conditions
+
+
+def test_what_a_hand_deletes_once_or_twice_is_made_at_once_and_not_spoken_of():
+    decision = decided(deleted("Service", stubborn=False, wait_seconds=0))
+    assert kinds(decision) == ["Service"]
+    assert said(decision)["Provisioned"] == ("True", "Provisioned")
+
+
+def test_a_first_deletion_of_what_admission_changed_waits_for_nothing():
+    snapshot = deleted("Service")
+    ((where, contest),) = snapshot.contests.items()
+    webhook = {where: replace(contest, gone=False, admitted=True)}
+    assert kinds(decided(replace(snapshot, contests=webhook))) == ["Service"]
+
+
+async def test_a_janitor_that_comes_each_second_gets_few_objects_to_delete():
+    server = Server(standing={"GemmaDeployment": {"metadata": {"uid": UID}}})
+    acting = Act(server, instance="test", window_seconds=600)
+    running, made = a_running_snapshot(), 0
+    running = replace(running, children=tuple(each for each in running.children if each.kind != "Service"))
+    for seconds in range(600):
+        now = NOW + timedelta(seconds=seconds)
+        seen = replace(running, contests=acting.contests(running.uid, now), answers=acting.answers())
+        decision = decide(view(seen, a_plan(), engine=ENGINE), now=now)
+        made += len((await acting.act(replace(decision, status=None), seen, now=now)).applied)
+    assert 3 <= made <= 5
+    assert said(decision)["Ready"] == ("False", "Conflict")
+
+
+async def test_what_is_suspended_and_resumed_was_deleted_by_nobody_else():
+    acting, running = Act(Server(), instance="t", window_seconds=600), a_running_snapshot()
+    service = next(child for child in running.children if child.kind == "Service")
+    manifest = next(each for each in manifests_for() if each["kind"] == "Service")
+    for second in range(0, 60, 10):
+        now = NOW + timedelta(seconds=second)
+        without = replace(running, children=())
+        await acting.act(Decision(policy="provision", apply=(manifest,)), without, now=now)
+        ref = ObjectRef("Service", service.name, service.uid)
+        await acting.act(Decision(policy="suspended", delete=(ref,)), running, now=now)
+    assert acting.contests(running.uid, now) == {}
+
+
 async def test_what_is_remembered_of_children_goes_with_their_owner():
     acting = Act(Server(adds={"injected": True}), instance="test", window_seconds=600)
     snapshot = a_running_snapshot()
     service = next(manifest for manifest in manifests_for() if manifest["kind"] == "Service")
     await acting.act(Decision(policy="provision", apply=(service,)), snapshot, now=NOW)
-    assert acting.contests(snapshot.uid, NOW)["uid-of-Service"].admitted
+    assert acting.contests(snapshot.uid, NOW)["Service/chat"].admitted
     acting.forget(snapshot.uid)
     assert acting.contests(snapshot.uid, NOW) == {}
     assert acting.answers() == {}

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_operator.backends.kubernetes.contests import MOST_WRITES, Contests
-from gemma_operator.backends.kubernetes.differences import Changed
+from gemma_operator.backends.kubernetes.contests import MOST_WRITES, Contests, Try
 from snapshots import NOW
 
 WINDOW = 600
@@ -17,39 +16,42 @@ def at(seconds):
     return NOW + timedelta(seconds=seconds)
 
 
-def note(contests, moment, *, admitted, requests=1, sent="x"):
-    now, changed = at(moment), Changed()
-    contests.note("owner", "child", sent=sent, now=now, changed=changed, admitted=admitted, requests=requests)
+def note(contests, moment, *, sent="x", **known):
+    contests.note("owner", "Service/chat", Try(sent, **known), uid=f"uid-{moment}", now=at(moment))
 
 
-def tried(*moments, admitted=False, requests=1, sent="x"):
+def tried(*moments, **known):
     contests = Contests(window_seconds=WINDOW)
     for moment in moments:
-        note(contests, moment, admitted=admitted, requests=requests, sent=sent)
+        note(contests, moment, **known)
     return contests
 
 
 def seen(contests, moment):
-    return contests.of("owner", now=at(moment)).get("child")
+    return contests.of("owner", now=at(moment)).get("Service/chat")
 
 
-def moments_of(contests, *, admitted, requests=1, until=7200):
+def moments_of(contests, *, until=7200, **known):
     """Every moment at which somebody who does nothing but wait tries again."""
     moment, moments = 0.0, []
     while moment <= until:
-        note(contests, moment, admitted=admitted, requests=requests)
+        note(contests, moment, **known)
         moments.append(moment)
         moment += max(1.0, seen(contests, moment).wait_seconds)
     return moments
 
 
 @pytest.mark.parametrize(
-    ("admitted", "first"),
-    [(True, [0, 15, 60, 180, 480, 780, 1080]), (False, [0, 1, 2, 122, 422, 722, 1022])],
-    ids=["admission", "another writer, a second later each time"],
+    ("known", "first"),
+    [
+        ({"admitted": True}, [0, 15, 60, 180, 480, 780, 1080]),
+        ({}, [0, 1, 2, 122, 422, 722, 1022]),
+        ({"gone": True}, [0, 1, 2, 122, 422, 722, 1022]),
+    ],
+    ids=["admission", "another writer, a second later each time", "one who deletes, as often"],
 )
-def test_the_waits_grow_and_then_stay(admitted, first):
-    assert moments_of(Contests(window_seconds=WINDOW), admitted=admitted)[:7] == first
+def test_the_waits_grow_and_then_stay(known, first):
+    assert moments_of(Contests(window_seconds=WINDOW), **known)[:7] == first
 
 
 @given(
@@ -91,7 +93,7 @@ def test_what_is_long_ago_is_forgotten():
 
 def test_another_manifest_begins_anew():
     contests = tried(0, 1, 2, 3)
-    contests.note("owner", "child", sent="y", now=at(4), changed=Changed(), admitted=False)
+    note(contests, 4, sent="y", gone=True)
     assert not seen(contests, 4).stubborn
 
 
@@ -101,6 +103,22 @@ def test_a_clock_that_was_set_back_makes_nobody_wait_longer_than_a_window():
 
 def test_what_belongs_to_an_owner_goes_with_it():
     contests = tried(0)
-    assert contests.is_again("owner", "child", sent="x")
-    assert contests.forget("owner") == ("child",)
-    assert not contests.is_again("owner", "child", sent="x")
+    assert contests.is_again("owner", "Service/chat", sent="x")
+    assert contests.forget("owner") == ("uid-0",)
+    assert not contests.is_again("owner", "Service/chat", sent="x")
+
+
+def test_what_was_deleted_once_stays_so_told_until_nobody_did_for_a_window():
+    contests = tried(0, gone=True)
+    note(contests, 10)
+    assert seen(contests, 10).gone, "one who deletes and changes in turns is not made anew at once each time"
+    note(contests, 11 + WINDOW)
+    assert not seen(contests, 11 + WINDOW).gone
+
+
+def test_what_we_delete_ourselves_is_no_contest():
+    contests = tried(0, 1, 2, gone=True)
+    contests.removed("owner", "Service/chat")
+    assert not contests.is_again("owner", "Service/chat", sent="x")
+    note(contests, 3)
+    assert not seen(contests, 3).stubborn

@@ -7,6 +7,8 @@ import pytest
 
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes import unmade_jobs
+from gemma_operator.backends.kubernetes.contests import Contest
+from gemma_operator.backends.kubernetes.differences import Changed
 from gemma_operator.backends.kubernetes.failures.hub import SPOKEN, read_word
 from gemma_operator.backends.kubernetes.policies import decide
 from gemma_operator.backends.kubernetes.render import pod_intent
@@ -154,12 +156,41 @@ def test_an_edit_that_changes_no_weights_waits_for_nothing():
     assert changed["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
-def test_a_job_that_somebody_deleted_comes_back_and_stops_nothing():
+def not_ready(reason):
+    """What the status says already."""
+    ready = {"type": "Ready", "status": "False", "reason": reason, "observedGeneration": 1}
+    return {"observedGeneration": 1, "conditions": [ready]}
+
+
+def test_a_job_that_a_clean_up_took_is_not_missed_while_the_pods_do_well():
+    """ttlSecondsAfterFinished, or a policy that removes what is over: made anew each time, it would run for ever."""
     deployment, pods = released()
     found = seen(standing(deployment, **pods))
-    assert kinds(found.pending) == ["Job"]
+    assert (found.pending, found.surplus) == ((), ())
     assert said(decide(found, now=NOW))["Ready"] == ("True", "Serving")
-    assert said(decide(found, now=NOW))["WeightsReady"] == ("False", "Downloading")
+    assert said(decide(found, now=NOW))["WeightsReady"] == ("True", "WeightsPresent")
+
+
+@pytest.mark.parametrize(("reason", "made"), [("WeightsMissing", ["Job"]), ("StartingUp", [])])
+def test_it_comes_back_where_the_pods_are_in_trouble_so_that_an_emptied_claim_is_filled_again(reason, made):
+    deployment, _ = released()
+    found = seen(standing(deployment, status=not_ready(reason)))
+    assert kinds(found.pending) == made
+    assert not found.weights.holds
+
+
+def test_a_job_that_is_deleted_before_it_is_over_comes_back_ever_later_and_that_is_said():
+    bare = seen(standing())
+    (job,) = bare.pending
+    sent = job["metadata"]["annotations"][names.APPLIED_HASH]
+    known = Contest(sent, Changed(), False, gone=True, stubborn=True, wait_seconds=45, settles_seconds=0)
+    found = seen(standing(contests={"Job/chat-weights": known}))
+    decision = decide(found, now=NOW)
+    assert (decision.apply, decision.look_again_after_seconds) == ((), 45)
+    assert said(decision)["Stalled"] == ("True", "Conflict")
+    assert "somebody deletes Job chat-weights" in decision.conditions[0].message
+    due = seen(standing(contests={"Job/chat-weights": replace(known, wait_seconds=0)}))
+    assert kinds(decide(due, now=NOW).apply) == ["Job"]
 
 
 def test_why_the_last_try_failed_is_said_while_the_next_one_runs():

@@ -54,7 +54,11 @@ def not_made(deployment: Mapping[str, Any]) -> Trouble | None:
 
 def refused_pod(what: str, message: str) -> Trouble:
     """In the words of who refused it, from the verdict on."""
-    words = _VERDICT.split(message, maxsplit=1)[-1]
+    return refused_object(what, _VERDICT.split(message, maxsplit=1)[-1])
+
+
+def refused_object(what: str, words: str) -> Trouble:
+    """In the words of who refused it. A quota, and who does not answer, may let it through later."""
     reason = admission_reason(words) or Reason.ADMISSION_DENIED
     final = reason.final and not _NOBODY_ANSWERED.search(words)
     remedy = _NO_FOLDER if _FOLDER_OF_THE_NODE.search(words) else ""
