@@ -28,7 +28,7 @@ from gemma_operator.settings import OperatorSettings
 
 #: Counts changes of what is rendered from the same input. A Deployment that another version rendered is left
 #: alone until its user asks for a refresh: an upgrade of the operator restarts no engine.
-RENDERER_VERSION: Final = "4"
+RENDERER_VERSION: Final = "5"
 
 _HUB_BYTES_PER_SECOND: Final = 100 * 10**6
 _LOAD_AND_COMPILE_SECONDS: Final = 240

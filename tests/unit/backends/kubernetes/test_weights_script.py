@@ -45,6 +45,20 @@ def snapshot_download(repo, *, revision, local_dir, allow_patterns):
 """
 
 
+def in_safetensors(*lengths, metadata=True):
+    """A file of tensors of these lengths in bytes, one behind the other."""
+    header = {"__metadata__": {"format": "pt"}} if metadata else {}
+    for number, length in enumerate(lengths):
+        start = sum(lengths[:number])
+        header[f"t{number}"] = {"dtype": "U8", "shape": [length], "data_offsets": [start, start + length]}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(sum(lengths))
+
+
+WEIGHTS = in_safetensors(7, 5)
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
 class Pod:
     """One container that runs the script."""
 
@@ -62,7 +76,7 @@ class Pod:
         if tokenizer:
             (self.origin / "tokenizer.json").write_text("{}")
         for shard in shards:
-            (self.origin / shard).write_bytes(b"weights")
+            (self.origin / shard).write_bytes(WEIGHTS)
 
     def runs(self, task="fetch", *, refusals="", token="", **changes):
         self.told.write_text(refusals)
@@ -124,7 +138,7 @@ def test_a_file_that_was_cut_is_brought_again(pod):
     pod.runs()
     (pod.volume / "acme--tuned/main/model.safetensors").write_bytes(b"w")
     assert pod.runs()[0] == 0
-    assert (pod.volume / "acme--tuned/main/model.safetensors").read_bytes() == b"weights"
+    assert (pod.volume / "acme--tuned/main/model.safetensors").read_bytes() == WEIGHTS
 
 
 def test_a_server_error_is_waited_out(pod):
@@ -197,6 +211,41 @@ def test_a_missing_shard_is_named(pod):
     code, reason, log = look(pod)
     assert (code, reason) == (1, "WeightsMissing")
     assert "lacks model-2.safetensors" in log
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [WEIGHTS, in_safetensors(), in_safetensors(3, metadata=False)],
+    ids=["two", "none", "no metadata"],
+)
+def test_a_file_that_its_tensors_fill_is_whole(pod, whole):
+    (pod.origin / "model.safetensors").write_bytes(whole)
+    assert look(pod)[0] == 0
+
+
+@pytest.mark.parametrize("there", [len(WEIGHTS) - 1, len(WEIGHTS) - 12, len(WEIGHTS) + 1])
+def test_weights_that_were_copied_in_part_are_told_before_a_gpu_is_used(pod, there):
+    (pod.origin / "model.safetensors").write_bytes((WEIGHTS + b"?")[:there])
+    code, reason, log = look(pod)
+    assert (code, reason) == (1, "WeightsMissing")
+    assert (
+        f"model.safetensors, of which {there} of {len(WEIGHTS)} bytes lie there: copy it there again" in log
+    )
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b"\x08", WEIGHTS[:8], WEIGHTS[:40], POINTER, (2).to_bytes(8, "little") + b"[]"]
+)
+def test_what_does_not_begin_as_safetensors_do_is_told(pod, torn):
+    (pod.origin / "model.safetensors").write_bytes(torn)
+    code, reason, log = look(pod)
+    assert (code, reason) == (1, "WeightsMissing")
+    assert "model.safetensors, which does not begin as safetensors do (a pointer of git lfs" in log
+
+
+def test_weights_of_another_format_beside_them_are_not_looked_at(pod):
+    (pod.origin / "consolidated.safetensors").write_bytes(b"")
+    assert look(pod)[0] == 0
 
 
 def test_own_weights_in_another_precision_are_told(pod):

@@ -27,6 +27,9 @@ WORDS = {
     "fullKvHeads": "KV heads on full layers",
     "fullHeadDim": "dimensions a head on full layers",
 }
+#: Of a file in safetensors: 8 bytes that say how long its header is, and the longest that is read; its loader refuses
+#: a file that its tensors do not fill (HeaderTooLarge, MetadataIncompleteBuffer in tensor.rs of safetensors 0.4.2).
+HEAD_BYTES, MOST_HEADER_BYTES = 8, 100_000_000
 _FULL_DISK, _NOT_WRITABLE = (28, 122), (13, 30)  # ENOSPC, EDQUOT; EACCES, EROFS
 
 
@@ -60,6 +63,18 @@ def lacking(names: Collection[str], *, drafter: bool = False) -> str:
         return "weights in safetensors"
     has_tokenizer = not {"tokenizer.json", "tokenizer.model"}.isdisjoint(names)
     return "" if has_tokenizer or drafter else "a tokenizer"
+
+
+def header_bytes(head: bytes) -> int:
+    """How long the header of a file in safetensors is; 0 where it is none: a pointer of git lfs, an empty file."""
+    length = int.from_bytes(head, "little")
+    return length if len(head) == HEAD_BYTES and length <= MOST_HEADER_BYTES else 0
+
+
+def size_of(header: Mapping[str, Any], header_length: int) -> int:
+    """How long the whole file is: its tensors lie one behind the other up to its end."""
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return HEAD_BYTES + header_length + max(ends, default=0)
 
 
 def shape_of(config: Mapping[str, Any]) -> dict[str, int]:

@@ -25,12 +25,15 @@ from typing import Any
 from gemma_operator.backends.kubernetes.weights_script.rules import (
     CA_BUNDLE,
     FINAL_EXIT,
+    HEAD_BYTES,
     Refused,
     clean,
     disk_trouble,
     explained,
+    header_bytes,
     lacking,
     mismatch,
+    size_of,
     wanted,
 )
 
@@ -130,6 +133,21 @@ def look(folder: Path, task: Task) -> None:
         shards = set(json.loads((folder / INDEX).read_text()).get("weight_map", {}).values())
         need(", ".join(sorted(shards - set(names))[:2]), task)
     check(json.loads((folder / "config.json").read_text()), task, names)
+    for name in sorted(names):
+        if name.endswith(".safetensors") and wanted(name) and (why := torn(folder / name)):
+            raise Refused("WeightsMissing", f"{task['shown']} holds {name}, {why}: copy it there again")
+
+
+def torn(path: Path) -> str:
+    """What of a file in safetensors is not there, by its own header: an engine would find out with its GPUs taken."""
+    try:
+        with path.open("rb") as file:
+            length = header_bytes(file.read(HEAD_BYTES))
+            size = size_of(json.loads(file.read(length)), length)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return "which does not begin as safetensors do (a pointer of git lfs, or a copy that was cut)"
+    lies = path.stat().st_size
+    return "" if lies == size else f"of which {lies} of {size} bytes lie there"
 
 
 def need(missing: str, task: Task) -> None:
