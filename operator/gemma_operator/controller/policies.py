@@ -13,16 +13,16 @@ from datetime import datetime
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, Reason
 from gemma_operator.api.parse import not_implemented_fields
-from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef, StatusFields, soonest
+from gemma_operator.api.serving import EngineName
+from gemma_operator.backends.decision import Ask, Decision, Event, ObjectRef, soonest
 from gemma_operator.backends.kubernetes import claims, setbacks, speech
 from gemma_operator.backends.kubernetes import policies as kubernetes
 from gemma_operator.backends.kubernetes.snapshot import Owner, Placement, Snapshot
 from gemma_operator.backends.kubernetes.view import owner_of, view
-from gemma_operator.controller import events
+from gemma_operator.controller import events, saying
 from gemma_operator.engines.base import Engine
-from gemma_operator.planner import alternatives, correction
-from gemma_operator.planner.plan import to_status
-from gemma_operator.probing.facts import Verdict, counts_as_proved, verdict
+from gemma_operator.engines.registry import ENGINES
+from gemma_operator.planner import correction
 
 Policy = Callable[[Snapshot, datetime], Decision | None]
 
@@ -39,9 +39,9 @@ def being_deleted(snapshot: Snapshot, now: datetime) -> Decision | None:
     return Decision(
         policy="being_deleted",
         conditions=(
-            *_said_before(snapshot, but="Ready"),
+            *saying.said_before(snapshot, but="Ready"),
             ready,
-            _still_healthy(snapshot, ready),
+            saying.still_healthy(snapshot, ready),
             conditions.reconciling(Reason.DELETING, message),
         ),
         status=speech.kept(snapshot),
@@ -62,7 +62,7 @@ def hands_off(snapshot: Snapshot, now: datetime) -> Decision | None:
     ready = replace(conditions.ready_unknown(Reason.HANDS_OFF, message), status=status or "Unknown")
     return Decision(
         policy="hands_off",
-        conditions=(ready, *_said_before(snapshot, but="Ready")),
+        conditions=(ready, *saying.said_before(snapshot, but="Ready")),
         status=speech.kept(snapshot),
     )
 
@@ -71,7 +71,7 @@ def spec_invalid(snapshot: Snapshot, now: datetime) -> Decision | None:
     """A spec that got past an older CRD: a condition, never a crash, and what runs goes on."""
     if snapshot.deployment is not None:
         return None
-    return _refused(snapshot, "spec_invalid", Reason.INVALID_SPEC, snapshot.spec_error)
+    return saying.refused(snapshot, "spec_invalid", Reason.INVALID_SPEC, snapshot.spec_error)
 
 
 def schema_outdated(snapshot: Snapshot, now: datetime) -> Decision | None:
@@ -79,7 +79,7 @@ def schema_outdated(snapshot: Snapshot, now: datetime) -> Decision | None:
     if not snapshot.schema_gaps or snapshot.current_plan is not None:
         return None
     message = f"the installed CRD lacks {', '.join(snapshot.schema_gaps[:5])}: apply this operator's CRDs"
-    return _refused(snapshot, "schema_outdated", Reason.SCHEMA_OUTDATED, message)
+    return saying.refused(snapshot, "schema_outdated", Reason.SCHEMA_OUTDATED, message)
 
 
 def not_implemented(snapshot: Snapshot, now: datetime) -> Decision | None:
@@ -89,7 +89,7 @@ def not_implemented(snapshot: Snapshot, now: datetime) -> Decision | None:
     if not fields:
         return None
     message = f"not there yet in this version: {', '.join(fields)}; remove it from the spec"
-    return _refused(snapshot, "not_implemented", Reason.NOT_IMPLEMENTED, message)
+    return saying.refused(snapshot, "not_implemented", Reason.NOT_IMPLEMENTED, message)
 
 
 def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
@@ -116,7 +116,7 @@ def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
             conditions.not_healthy(Reason.SUSPENDED, f"suspend is true: {runs}"),
             conditions.suspended(f"suspend is true: {runs}; set it to false to start"),
         ),
-        status=_placed_status(snapshot),
+        status=saying.placed_status(snapshot),
     )
 
 
@@ -129,11 +129,29 @@ def claim_unusable(snapshot: Snapshot, now: datetime) -> Decision | None:
     )
     if found is None:
         return None
-    refused = _refused(snapshot, "claim_unusable", found.reason, found.message)
+    refused = saying.refused(snapshot, "claim_unusable", found.reason, found.message)
     if found.final:
         return refused
     waiting = conditions.reconciling(found.reason, found.message)
     return replace(refused, conditions=(*refused.conditions[:-1], waiting))
+
+
+def engine_unknown(snapshot: Snapshot, now: datetime) -> Decision | None:
+    """Another version of the operator chose an engine that this one cannot start or read: what runs is left alone.
+
+    Planned anew only where the user says so: an operator that was put back moves nothing by itself.
+    """
+    plan, deployment = snapshot.plan, snapshot.deployment
+    assert deployment is not None
+    if plan is None or plan.engine in ENGINES or snapshot.newly_requested("replan"):
+        return None
+    if deployment.spec.serving.engine.name is not EngineName.AUTO:
+        return None
+    message = (
+        f"it is planned for engine {plan.engine}, which this version of the operator does not know: run the version "
+        f"that planned it, or plan anew by writing one of {', '.join(sorted(ENGINES))} in serving.engine.name"
+    )
+    return saying.refused(snapshot, "engine_unknown", Reason.NOT_IMPLEMENTED, message)
 
 
 def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
@@ -152,11 +170,11 @@ def unplaced(snapshot: Snapshot, now: datetime) -> Decision | None:
         conditions=(
             conditions.not_ready(not_planned.reason, not_planned.message),
             not_planned,
-            _still_healthy(snapshot, not_planned),
+            saying.still_healthy(snapshot, not_planned),
             conditions.not_provisioned(not_planned.reason, "nothing is made without a plan"),
             verdict(not_planned.reason, not_planned.message),
         ),
-        status=_placed_status(snapshot),
+        status=saying.placed_status(snapshot),
     )
 
 
@@ -168,6 +186,7 @@ POLICIES: tuple[Policy, ...] = (
     not_implemented,
     suspended,
     claim_unusable,
+    engine_unknown,
     unplaced,
 )
 
@@ -225,68 +244,3 @@ def _after_a_plan(snapshot: Snapshot, answer: Placement) -> Placement:
 
 def _not_planned(answer: Placement) -> Condition:
     return conditions.not_planned(answer.reason, answer.message)
-
-
-def _still_healthy(snapshot: Snapshot, why: Condition) -> Condition:
-    served = [snapshot.facts.get(address.pod_uid) for address in snapshot.served if address.ready]
-    # a restarted operator has not asked yet: what was said last stands until it has
-    unasked = all(verdict(facts) is Verdict.UNKNOWN for facts in served)
-    stands = bool(served) and unasked and _was_healthy(snapshot)
-    if stands or any(counts_as_proved(facts) for facts in served):
-        return conditions.healthy("at least one proved replica is behind the Service")
-    return conditions.not_healthy(why.reason, why.message)
-
-
-def _was_healthy(snapshot: Snapshot) -> bool:
-    return any(
-        said.get("type") == "Healthy" and said.get("status") == "True"
-        for said in snapshot.status.get("conditions", ())
-    )
-
-
-def _refused(snapshot: Snapshot, policy: str, reason: Reason, message: str) -> Decision:
-    """Nothing is done until the user mends it; what runs goes on and is still watched."""
-    not_ready = conditions.not_ready(reason, message)
-    return Decision(
-        policy=policy,
-        conditions=(
-            not_ready,
-            conditions.not_planned(reason, message),
-            conditions.not_provisioned(reason, message),
-            _still_healthy(snapshot, not_ready),
-            conditions.stalled(reason, message),
-        ),
-        status=speech.kept(snapshot),
-    )
-
-
-def _placed_status(snapshot: Snapshot) -> StatusFields:
-    """What placement answered, beside what is running still."""
-    answer = snapshot.answer
-    changes: dict[str, object] = {
-        "last_handled_replan_at": snapshot.requested("replan") or snapshot.status.get("lastHandledReplanAt")
-    }
-    if answer is not None:
-        changes["alternatives"] = [alternatives.to_status(alternative) for alternative in answer.alternatives]
-    plan = snapshot.current_plan or snapshot.plan
-    changes["plan"] = to_status(plan) if plan else None
-    return speech.kept(snapshot, **changes)
-
-
-def _said_before(snapshot: Snapshot, *, but: str) -> tuple[Condition, ...]:
-    return tuple(
-        Condition(
-            _TYPES[before["type"]],
-            before["status"],
-            _REASONS[before["reason"]],
-            before.get("message", ""),
-        )
-        for before in snapshot.status.get("conditions", ())
-        if before["type"] not in (but, "Reconciling", "Stalled")
-        and before["type"] in _TYPES
-        and before["reason"] in _REASONS  # what another version of the operator said may be unknown here
-    )
-
-
-_TYPES = {kind.value: kind for kind in conditions.ConditionType}
-_REASONS = {reason.value: reason for reason in Reason}

@@ -21,7 +21,7 @@ from gemma_operator.controller.placement import PlacementDesk
 from gemma_operator.controller.policies import decide
 from gemma_operator.controller.seen import targets, view_of
 from gemma_operator.engines.base import Engine
-from gemma_operator.engines.registry import engine_named
+from gemma_operator.engines.registry import ENGINES
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.probing.prober import Prober
 
@@ -110,6 +110,9 @@ class Reconciler:
 
 
 def engine_of(snapshot: Snapshot, default: Engine) -> Engine:
-    """The engine of the plan that is to be made, else of the one that runs: whatever the operator's default is now."""
+    """The engine of the plan that is to be made, else of the one that runs: whatever the operator's default is now.
+
+    One that is not known is refused by a policy before anything is made; until then the default stands in.
+    """
     plan = snapshot.current_plan or snapshot.plan
-    return default if plan is None else engine_named(plan.engine)
+    return default if plan is None else ENGINES.get(plan.engine, default)

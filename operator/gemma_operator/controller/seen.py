@@ -15,12 +15,16 @@ def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:
     """The pods that run and have an address, each asked for the model that it was told to serve, by its own engine.
 
     By its own word and not the spec's: in a rollout that renames the model the old replicas are still right,
-    and what runs is watched on while the spec cannot be read. `engine` is that of pods which do not say.
+    and what runs is watched on while the spec cannot be read. `engine` is that of pods which do not say. Of an engine
+    that this version does not know nothing is asked: its answers would be misread.
     """
     return tuple(
         _target(snapshot, replica, ENGINES.get(replica.engine, engine))
         for replica in snapshot.replicas
-        if replica.ip and replica.phase == "Running" and not replica.terminating
+        if replica.ip
+        and replica.phase == "Running"
+        and not replica.terminating
+        and (not replica.engine or replica.engine in ENGINES)
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gemma_operator.api import names
+from gemma_operator.backends.decision import Ask
 from gemma_operator.controller.inputs import InputsOf
 from gemma_operator.controller.policies import decide
 from gemma_operator.controller.reconciler import engine_of
@@ -15,7 +16,7 @@ from gemma_operator.engines import registry
 from gemma_operator.planner.plan import to_annotation
 from gemma_operator.settings import OperatorSettings
 from plans import a_plan
-from snapshots import ENGINE, NOW, a_placement, a_replica, a_running_snapshot, a_snapshot
+from snapshots import ENGINE, NOW, a_placement, a_replica, a_running_snapshot, a_snapshot, a_spec, said
 from unit.controller.builders import a_gd
 from unit.engines.stand_in import StandIn
 
@@ -116,3 +117,43 @@ def test_in_a_rollout_from_one_engine_to_another_each_pod_is_asked_by_its_own():
     assert asked["uid-of-theirs"].token_request == STAND_IN.token_request(model_name="chat")
     assert (asked["uid-of-theirs"].engine, asked["uid-of-theirs"].port) == (STAND_IN, STAND_IN.port)
     assert {asked[f"uid-of-{name}"].engine for name in ("old", "new")} == {ENGINE}
+
+
+def planned_by_a_newer_operator(monkeypatch, **changes):
+    """What serves was planned for an engine that this version does not know."""
+    monkeypatch.delitem(registry.ENGINES, "STANDIN")
+    plan = a_plan(engine="STANDIN", engine_version="1.4", inputs_hash="of another default")
+    pod = a_replica("theirs", engine="STANDIN")
+    snapshot = a_running_snapshot(replicas=(pod,), facts={}, status=HEALTHY)
+    return replace(snapshot, plan=plan, **changes)
+
+
+HEALTHY = {
+    "observedGeneration": 1,
+    "conditions": [{"type": "Healthy", "status": "True", "reason": "Serving"}],
+}
+
+
+def test_a_plan_of_an_engine_that_this_operator_lacks_is_a_condition_and_what_runs_goes_on(monkeypatch):
+    snapshot = planned_by_a_newer_operator(monkeypatch)
+    decision = decide(snapshot, now=NOW, engine=engine_of(snapshot, ENGINE))
+    assert (decision.apply, decision.delete, decision.ask) == ((), (), Ask.NOTHING)
+    assert said(decision)["Ready"] == ("False", "NotImplemented")
+    assert said(decision)["Stalled"] == ("True", "NotImplemented")
+    assert said(decision)["Healthy"] == ("True", "Serving")
+    for words in ("engine STANDIN", "run the version that planned it", "VLLM in serving.engine.name"):
+        assert words in decision.conditions[0].message
+    assert targets(snapshot, ENGINE) == (), "its answers would be misread"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"annotations": {names.REPLAN_REQUESTED_AT: "today"}},
+        {"deployment": a_spec(serving={"engine": {"name": "VLLM"}})},
+    ],
+    ids=["the annotation", "the engine's name"],
+)
+def test_it_is_planned_anew_where_the_user_says_so(monkeypatch, wanted):
+    snapshot = planned_by_a_newer_operator(monkeypatch, **wanted)
+    assert decide(snapshot, now=NOW, engine=engine_of(snapshot, ENGINE)).ask is Ask.PLACE

@@ -33,6 +33,7 @@ def test_the_order_of_the_policies_is_the_documentation():
         "not_implemented",
         "suspended",
         "claim_unusable",
+        "engine_unknown",
         "unplaced",
     ]
 
