@@ -8,6 +8,9 @@ four prefixes and leaves the rest open, `/invocations` among it (0.32, entrypoin
 Two kinds of keys, neither kept in memory but as its SHA-256: the users', one a line of `user.key`, and the
 operator's, of which only the hash is in the pod. A file is looked at for each request (a stat of a tmpfs costs
 microseconds), so a key that was changed or taken away is so from the next request on.
+
+The operator is let in by its own key whatever becomes of the users', so it would see nothing amiss where every user is
+refused. Hence an answer to its key, and to no other, says how many keys of users there are: a number, and not the keys.
 """
 
 import hashlib
@@ -19,6 +22,8 @@ from typing import Any
 
 USER_KEYS = "user.key"
 PROBE_KEY_HASH = "probe.sha256"
+#: Of answers to the operator's key alone.
+USER_KEYS_HEADER = "x-gemma-operator-user-keys"
 #: Exactly these, as the router will see them, whatever the method. A longer path, another case or one with a
 #: slash more is guarded, also where the engine would answer it all the same.
 OPEN_PATHS = frozenset({"/health", "/ping", "/version", "/metrics"})
@@ -48,31 +53,41 @@ _HEADERS = [
 
 
 class RequireKey:
-    """The middleware. Pure ASGI: what the application streams is not touched."""
+    """The middleware. Pure ASGI: of what the application answers, only the head to the operator is touched."""
 
     def __init__(self, app: Application, folder: Path = Path(__file__).parent) -> None:
         # the folder as it is named, never resolved: the kubelet swaps what the name stands for
         self._app = app
-        self._files = (
-            _HashFile(folder / USER_KEYS, hashes_of_keys),
-            _HashFile(folder / PROBE_KEY_HASH, _hashes_themselves),
-        )
+        self._users = _HashFile(folder / USER_KEYS, hashes_of_keys)
+        self._operators = _HashFile(folder / PROBE_KEY_HASH, _hashes_themselves)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let through, or refuse."""
-        if scope["type"] == "lifespan" or _is_open(scope) or self._is_known(_shown_key(scope)):
+        if scope["type"] == "lifespan" or _is_open(scope):
+            await self._app(scope, receive, send)
+            return
+        key = _shown_key(scope)
+        # both are asked, so that the time tells nobody whose key it was
+        is_users, is_operators = self._users.knows(key), self._operators.knows(key)
+        if is_operators:
+            await self._app(scope, receive, self._counting(send))
+        elif is_users:
             await self._app(scope, receive, send)
         else:
             await _refuse(scope, receive, send)
 
-    def _is_known(self, key: bytes) -> bool:
-        """Compared with all there are, in the same time whichever it is."""
-        shown = hashlib.sha256(key).digest()
-        found = False
-        for file in self._files:
-            for known in file.hashes():
-                found |= hmac.compare_digest(shown, known)
-        return found and key != b""
+    def _counting(self, send: Send) -> Send:
+        """Sends on, and says in the head of the answer how many keys of users there are at that moment."""
+        name = USER_KEYS_HEADER.encode()
+
+        async def told(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                kept = [header for header in message.get("headers", ()) if header[0].lower() != name]
+                count = str(len(set(self._users.hashes()))).encode()
+                message = {**message, "headers": [*kept, (name, count)]}
+            await send(message)
+
+        return told
 
 
 class _HashFile:
@@ -96,6 +111,14 @@ class _HashFile:
         except (OSError, ValueError):
             self._identity, self._hashes = None, ()
         return self._hashes
+
+    def knows(self, key: bytes) -> bool:
+        """Compared with all there are, in the same time whichever it is."""
+        shown = hashlib.sha256(key).digest()
+        found = False
+        for known in self.hashes():
+            found |= hmac.compare_digest(shown, known)
+        return found and key != b""
 
 
 def hashes_of_keys(text: bytes) -> tuple[bytes, ...]:

@@ -6,16 +6,19 @@ A 200 is no proof: the answer must hold a token, and be the planned model's.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from gemma_operator.probing.facts import FailureKind, ProbeResult
+from gemma_operator.engines.access_middleware import USER_KEYS_HEADER
+from gemma_operator.probing.facts import FailureKind, Heard, ProbeResult
 from gemma_operator.scrub import excerpt
 
 _OK = 200
 _NOT_FOUND = 404
 _TOO_MANY = 429
 _SERVER_ERROR = 500
+_COUNT: Final = re.compile(r"[0-9]{1,6}")
 
 
 def judge(
@@ -45,6 +48,12 @@ def judge(
     if tokens < 1:
         return ProbeResult(FailureKind.NO_TOKEN, detail=_quote(body), seconds=seconds)
     return ProbeResult(None, model=model_name, tokens=tokens, seconds=seconds)
+
+
+def hear(headers: Mapping[str, str]) -> Heard:
+    """What the guard said, in the head of any answer. What is not a number (an older guard has none) says nothing."""
+    said = headers.get(USER_KEYS_HEADER, "")
+    return Heard(int(said) if _COUNT.fullmatch(said) else None)
 
 
 def _kind_of_status(status: int, body: bytes, model_name: str) -> FailureKind:

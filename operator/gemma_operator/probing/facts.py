@@ -3,7 +3,8 @@
 A proof is a token that the planned model really generated: asked for by the operator, or seen in the
 engine's own counters while it served real traffic. A queue that is full but moves is not wedged.
 
-Facts change by two events only, `after_probe` and `after_scrape`; when to look is the prober's business.
+Facts change by three events only, `after_probe`, `after_scrape` and `after_hearing`; when to look is the prober's
+business.
 """
 
 from __future__ import annotations
@@ -53,6 +54,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What a replica's guard said in an answer; None: nothing, since there is none or one that does not count."""
+
+    user_keys: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeResult:
     """What became of asking for one token. `kind` None: the planned model generated it."""
 
@@ -62,6 +70,8 @@ class ProbeResult:
     model: str = ""
     tokens: int = 0
     seconds: float = 0.0
+    #: None where no answer came.
+    heard: Heard | None = None
 
     @property
     def own_tokens(self) -> int:
@@ -99,6 +109,10 @@ class ReplicaFacts:
     sample: EngineSample | None = None
     #: Tokens since that scrape which the operator itself asked for: they are no traffic.
     own_tokens: int = 0
+    #: In its last answer; None: it has not answered yet.
+    heard: Heard | None = None
+    #: A look has ended, whatever it saw: one that still starts may have refused it.
+    looked_at: bool = False
 
 
 class Verdict(Enum):
@@ -108,6 +122,8 @@ class Verdict(Enum):
     PROVED = "proved"
     #: Probes fail, but requests run and progress: not wedged.
     BUSY = "busy"
+    #: It works, and its guard has no key of users: the operator alone is answered.
+    KEYLESS = "keyless"
     #: The last probe failed; it was proved before, or never.
     FAILING = "failing"
     #: Not even a connection: the fault may be between here and there.
@@ -127,21 +143,35 @@ def verdict(facts: ReplicaFacts | None) -> Verdict:
     if facts is None:
         return Verdict.UNKNOWN
     if facts.failed_probes == 0 or facts.failure is None:
-        return Verdict.PROVED if facts.proved_at_seconds is not None else Verdict.UNKNOWN
+        return _working(facts, Verdict.PROVED) if facts.proved_at_seconds is not None else Verdict.UNKNOWN
     if _wedged(facts, facts.failure.kind):
         return Verdict.WEDGED
     if facts.failure.kind is FailureKind.UNREACHABLE:
         return Verdict.OUT_OF_REACH
-    return Verdict.BUSY if _moves(facts, facts.failure.kind) else Verdict.FAILING
+    return _working(facts, Verdict.BUSY) if _moves(facts, facts.failure.kind) else Verdict.FAILING
 
 
 def counts_as_proved(facts: ReplicaFacts | None) -> bool:
-    """Whether this replica counts for Ready and Healthy."""
+    """Whether this replica's engine does what was planned; who is let in to it is another question."""
     return (
         facts is not None
         and facts.proved_at_seconds is not None
-        and verdict(facts) in (Verdict.PROVED, Verdict.BUSY)
+        and verdict(facts) in (Verdict.PROVED, Verdict.BUSY, Verdict.KEYLESS)
     )
+
+
+def serves_users(facts: ReplicaFacts | None) -> bool:
+    """Proved, and not known to refuse every user."""
+    return counts_as_proved(facts) and verdict(facts) is not Verdict.KEYLESS
+
+
+def counts_keys(facts: ReplicaFacts) -> bool:
+    """It is behind a guard that says how many keys it has, so it is asked for them at each look."""
+    return facts.heard is not None and facts.heard.user_keys is not None
+
+
+def _working(facts: ReplicaFacts, otherwise: Verdict) -> Verdict:
+    return Verdict.KEYLESS if facts.heard == Heard(0) else otherwise
 
 
 def _moves(facts: ReplicaFacts, kind: FailureKind) -> bool:
@@ -170,6 +200,7 @@ def may_be_slow(facts: ReplicaFacts) -> bool:
 def after_probe(facts: ReplicaFacts, result: ProbeResult, *, now_seconds: float) -> ReplicaFacts:
     """The facts once an answer came, or failed to come."""
     own_tokens = facts.own_tokens + result.own_tokens
+    facts = after_hearing(facts, result.heard)
     if result.kind is None:
         return replace(
             _proved(facts, result.model, now_seconds), own_tokens=own_tokens, probe_seconds=result.seconds
@@ -182,6 +213,11 @@ def after_probe(facts: ReplicaFacts, result: ProbeResult, *, now_seconds: float)
         probe_seconds=result.seconds,
         own_tokens=own_tokens,
     )
+
+
+def after_hearing(facts: ReplicaFacts, heard: Heard | None) -> ReplicaFacts:
+    """Without an answer what was said last holds: a replica that is silent has not been given a key."""
+    return facts if heard is None else replace(facts, heard=heard)
 
 
 def after_scrape(

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import httpx
@@ -36,6 +36,8 @@ _STARTED_AT_ONCE = 16
 #: Replicas that let the last probe time out share this part of the slots, so that they block no other.
 _SUSPECTS_SHARE = 4
 _HOLDS_A_SLOT = frozenset({FailureKind.TIMEOUT, FailureKind.UNREACHABLE})
+#: Of OpenAI's API, so every engine has it; it costs no token and waits in no queue.
+_GUARDED_PATH = "/v1/models"
 _NOT_UP_YET = frozenset({FailureKind.REFUSED, FailureKind.UNREACHABLE})
 
 
@@ -212,12 +214,16 @@ class Prober(Generic[K]):
         before = judge.verdict(watch.facts)
         async with self._wire.visit() as visit:
             known = await self._read_counters(watch, visit, watch.facts)
-            if not _proved_by_this_scrape(known):
+            if _proved_by_this_scrape(known):
+                # those who are still answered may be the last who were let in
+                known = await self._ask_for_keys(watch, visit, known)
+            else:
                 known = await self._ask(watch, visit, known)
                 if judge.may_be_slow(known):
                     # a queue that moved while the question waited in it is no failure
                     known = await self._read_counters(watch, visit, known)
-            watch.facts = known
+                    known = await self._ask_for_keys(watch, visit, known)
+            watch.facts = known if known.looked_at else replace(known, looked_at=True)
             if judge.verdict(known) is not before:
                 self._on_verdict(watch.key)
         watch.task = None
@@ -249,6 +255,14 @@ class Prober(Generic[K]):
         self._on_probe(watch.key, target.pod_uid, result)
         return judge.after_probe(known, result, now_seconds=self._clock())
 
+    async def _ask_for_keys(self, watch: _Watch[K], visit: Visit, known: ReplicaFacts) -> ReplicaFacts:
+        """How many keys of users its guard has now, where no question for a token was answered."""
+        if not judge.counts_keys(known):
+            return known
+        async with self._scrapes:
+            heard = await visit.hear(watch.target.url + _GUARDED_PATH, headers=watch.target.headers)
+        return judge.after_hearing(known, heard)
+
     def _plan_next(self, watch: _Watch[K], before: Verdict) -> None:
         if watch.again:
             watch.again = False
@@ -268,7 +282,7 @@ class Prober(Generic[K]):
 def _proved_by_this_scrape(known: ReplicaFacts) -> bool:
     """It showed real traffic, so no question is needed."""
     return (
-        judge.verdict(known) is Verdict.PROVED
+        judge.verdict(known) in (Verdict.PROVED, Verdict.KEYLESS)
         and known.scraped_at_seconds is not None
         and known.proved_at_seconds == known.scraped_at_seconds
     )

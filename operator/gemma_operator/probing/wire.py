@@ -14,15 +14,16 @@ import functools
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from gemma_operator.engines.base import MetricNames
 from gemma_operator.errors import EngineError
-from gemma_operator.probing.answers import judge
+from gemma_operator.probing.answers import hear, judge
 from gemma_operator.probing.exposition import EngineSample, sample
-from gemma_operator.probing.facts import FailureKind, ProbeResult
+from gemma_operator.probing.facts import FailureKind, Heard, ProbeResult
 from gemma_operator.scrub import excerpt
 from gemma_operator.settings import OperatorSettings
 
@@ -83,7 +84,7 @@ class Visit:
         try:
             request = httpx.Request("GET", url, headers=_HEADERS, extensions=self._extensions)
             async with asyncio.timeout(min(self._timeout_seconds, _SCRAPE_TIMEOUT_SECONDS)):
-                status, body = await self._exchange(request, _LARGEST_SCRAPE_BYTES)
+                status, _, body = await self._exchange(request, _LARGEST_SCRAPE_BYTES)
             return sample(body, names) if status == _OK else None
         except (*_FAILURES, EngineError):
             return None
@@ -108,18 +109,31 @@ class Visit:
                 extensions=self._extensions,
             )
             async with asyncio.timeout(self._timeout_seconds):
-                status, answer = await self._exchange(request, _LARGEST_ANSWER_BYTES)
+                status, head, answer = await self._exchange(request, _LARGEST_ANSWER_BYTES)
         except _FAILURES as error:
             return self._failed(error, seconds=time.monotonic() - started)
-        return judge(
+        result = judge(
             status=status,
             body=answer,
             model_name=model_name,
             generated_tokens=generated_tokens,
             seconds=time.monotonic() - started,
         )
+        return replace(result, heard=hear(head))
 
-    async def _exchange(self, request: httpx.Request, largest_bytes: int) -> tuple[int, bytes]:
+    async def hear(self, url: str, *, headers: tuple[tuple[str, str], ...]) -> Heard | None:
+        """What the guard says, in an answer that costs no token; None where none came."""
+        try:
+            request = httpx.Request(
+                "GET", url, headers={**_HEADERS, **dict(headers)}, extensions=self._extensions
+            )
+            async with asyncio.timeout(min(self._timeout_seconds, _SCRAPE_TIMEOUT_SECONDS)):
+                _, head, _ = await self._exchange(request, _LARGEST_ANSWER_BYTES)
+        except _FAILURES:
+            return None
+        return hear(head)
+
+    async def _exchange(self, request: httpx.Request, largest_bytes: int) -> tuple[int, httpx.Headers, bytes]:
         response = await self._send(request)
         try:
             parts: list[bytes] = []
@@ -129,7 +143,7 @@ class Visit:
                 if room < 0:
                     raise _TooLargeError
                 parts.append(part)
-            return response.status_code, b"".join(parts)
+            return response.status_code, response.headers, b"".join(parts)
         finally:
             await response.aclose()
 

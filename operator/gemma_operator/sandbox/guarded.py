@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from gemma_operator import engines
-from gemma_operator.engines.access_middleware import USER_KEYS, RequireKey
+from gemma_operator.engines.access_middleware import USER_KEYS, Receive, RequireKey, Scope, Send
 from gemma_operator.engines.farewell_middleware import Farewell
 
 #: Namespace and name → the Secret, or None.
@@ -86,6 +86,14 @@ async def until_it_can_be_made(
         await pause(_LOOK_FOR_SECRETS_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Refused, with this answer; or let through, with something to say in the head of the engine's own."""
+
+    refusal: web.Response | None = None
+    adds: Mapping[str, str] = field(default_factory=dict)
+
+
 class Guard:
     """The guard of one server, with its volume as a folder on this machine."""
 
@@ -108,8 +116,8 @@ class Guard:
             return "the sandbox loads no other guard than that of this operator (simulated)"
         return ""
 
-    async def refusal(self, request: web.BaseRequest) -> web.Response | None:
-        """The guard's answer; None where it lets through."""
+    async def judge(self, request: web.BaseRequest) -> Judged:
+        """What the guard makes of a request."""
         await self._sync()
         headers = [(name.lower(), value) for name, value in request.raw_headers]
         scope = {"type": "http", "method": request.method, "path": request.path, "headers": headers}
@@ -122,11 +130,12 @@ class Guard:
             said.append(message)
 
         await self._guard(scope, receive, send)
-        if _ADMITTED in scope:
-            return None
-        start, body = said
+        start, *bodies = said
         told = {name.decode(): value.decode() for name, value in start["headers"]}
-        return web.Response(status=start["status"], body=body["body"], headers=told)
+        if _ADMITTED in scope:
+            return Judged(adds=told)
+        (body,) = bodies
+        return Judged(refusal=web.Response(status=start["status"], body=body["body"], headers=told))
 
     async def headers(self) -> dict[str, str]:
         """What the start-up probe sends along: the first key of the users."""
@@ -169,8 +178,11 @@ def guard_of(pod: Mapping[str, Any], container: Mapping[str, Any], files: Files)
     return Guard(pod, container, files) if _guard(container) else None
 
 
-async def _admit(scope: MutableMapping[str, Any], *_: object) -> None:
+async def _admit(scope: Scope, receive: Receive, send: Send) -> None:
+    """In the place of the engine: nothing but the head of an answer, for the guard to add to."""
+    del receive
     scope[_ADMITTED] = True
+    await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
 def _guard(container: Mapping[str, Any]) -> str:

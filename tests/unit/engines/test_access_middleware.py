@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_operator.engines.access_middleware import OPEN_PATHS, RequireKey
+from gemma_operator.engines.access_middleware import OPEN_PATHS, USER_KEYS_HEADER, RequireKey
 from gemma_operator.sandbox.simulator import routes
 
 USERS, OPERATORS = b"sk-users", b"of-the-operator"
@@ -59,6 +59,14 @@ def call(folder, path, *headers, method="GET", app=engine, **scope):
 
 def status(*asked, **more):
     return call(*asked, **more)[0]["status"]
+
+
+def told(folder, path="/v1/models", *headers, **more):
+    """What an answer says of the users' keys: a number, or None."""
+    (start, *_) = call(folder, path, *headers, **more)
+    found = [value for name, value in start.get("headers", ()) if name.lower() == USER_KEYS_HEADER.encode()]
+    assert len(found) <= 1
+    return int(found[0]) if found else None
 
 
 def bearer(key):
@@ -194,6 +202,50 @@ def test_the_refusal_is_in_the_shape_of_openais_api(folder):
     assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
 
 
+@pytest.mark.parametrize(("path", "method"), GUARDED)
+def test_on_every_guarded_route_the_operator_alone_is_told_how_many_keys_there_are(folder, path, method):
+    asked = ((), (bearer(USERS),), (bearer(b"wrong"),), (bearer(OPERATORS),))
+    assert [told(folder, path, *headers, method=method) for headers in asked] == [None, None, None, 1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
+def test_an_open_path_tells_nobody(folder, path, method):
+    assert told(folder, path, bearer(OPERATORS), method=method) is None
+
+
+@given(text=st.lists(st.binary(max_size=6) | st.just(b"again"), max_size=5).map(b"\n".join))
+def test_a_number_is_told_and_nothing_of_a_key(tmp_path_factory, text):
+    """As many as are let in, however the file is written: 0 exactly where every user is refused."""
+    place = tmp_path_factory.mktemp("told")
+    (place / "user.key").write_bytes(text)
+    (place / "probe.sha256").write_text(hashlib.sha256(OPERATORS).hexdigest())
+    let_in = {line.strip() for line in text.splitlines() if status(place, "/", bearer(line.strip())) == 200}
+    assert told(place, "/v1/models", bearer(OPERATORS)) == len(let_in)
+
+
+def test_a_file_that_is_gone_is_no_key(folder):
+    (folder / "user.key").unlink()
+    assert told(folder, "/v1/models", bearer(OPERATORS)) == 0
+
+
+def test_what_is_told_is_so_when_the_answer_begins(folder):
+    async def app(scope, receive, send):
+        (folder / "user.key").write_bytes(b"")
+        await engine(scope, receive, send)
+
+    assert told(folder, "/v1/models", bearer(OPERATORS), app=app) == 0
+
+
+def test_an_engine_does_not_speak_for_the_guard(folder):
+    async def app(scope, receive, send):
+        headers = [(b"X-Gemma-Operator-User-Keys", b"7"), (b"x-mine", b"kept")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    (start,) = call(folder, "/v1/models", bearer(OPERATORS), app=app)
+    assert start["headers"] == [(b"x-mine", b"kept"), (USER_KEYS_HEADER.encode(), b"1")]
+
+
 def test_what_the_engine_streams_is_passed_on_as_it_comes(folder):
     sent = call(folder, "/v1/chat/completions", bearer(USERS), method="POST")
     assert [message.get("body") for message in sent] == [None, b"one", b"two"]
@@ -225,6 +277,14 @@ def test_a_websocket_without_a_key_is_closed_before_it_opens(folder):
 
 def test_a_websocket_has_no_open_path(folder):
     assert call(folder, "/health", type="websocket")[0]["type"] == "websocket.close"
+
+
+def test_a_websocket_is_told_nothing(folder):
+    async def app(scope, receive, send):
+        await send({"type": "websocket.accept"})
+
+    accepted = call(folder, "/v1/realtime", bearer(OPERATORS), type="websocket", app=app)
+    assert accepted == [{"type": "websocket.accept"}]
 
 
 def test_a_websocket_with_the_key_reaches_the_engine(folder):

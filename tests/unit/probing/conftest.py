@@ -42,11 +42,25 @@ class Server:
     most_at_once: int = 0
     port: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
+    #: What a guard says of the users' keys; None: there is none that counts.
+    user_keys: int | None = None
+    #: Answers that cost no token.
+    listed: int = 0
     #: While clear, questions hang.
     open: asyncio.Event = field(default_factory=asyncio.Event)
     #: While clear, scrapes hang.
     seen: asyncio.Event = field(default_factory=asyncio.Event)
     connections: set[object] = field(default_factory=set)
+
+    @property
+    def said(self) -> dict[str, str]:
+        return {} if self.user_keys is None else {"X-Gemma-Operator-User-Keys": str(self.user_keys)}
+
+    async def models(self, request: web.Request) -> web.Response:
+        self.listed += 1
+        self.connections.add(request.transport)
+        self.headers.append(dict(request.headers))
+        return web.json_response({"data": []}, headers=self.said)
 
     async def complete(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -65,7 +79,8 @@ class Server:
             while True:  # until the client hangs up
                 await response.write(b"x" * 65536)
         if self.status != 200:
-            return web.json_response({"error": {"message": "EngineDeadError"}}, status=self.status)
+            error = {"error": {"message": "EngineDeadError"}}
+            return web.json_response(error, status=self.status, headers=self.said)
         self.generated += self.tokens
         self.requests += 1
         message = {"role": "assistant", "content": "4" if self.tokens else ""}
@@ -74,7 +89,8 @@ class Server:
                 "model": self.answers_as,
                 "choices": [{"message": message, "finish_reason": "length"}],
                 "usage": {"completion_tokens": self.tokens},
-            }
+            },
+            headers=self.said,
         )
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -107,6 +123,7 @@ async def start() -> AsyncIterator[Start]:
             app = web.Application()
             app.router.add_post("/v1/chat/completions", server.complete)
             app.router.add_post("/v1/completions", server.complete)
+            app.router.add_get("/v1/models", server.models)
             app.router.add_get("/metrics", server.metrics)
             runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
             await runner.setup()

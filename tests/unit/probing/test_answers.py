@@ -7,8 +7,8 @@ import json
 import pytest
 
 from gemma_operator.engines.registry import engine_named
-from gemma_operator.probing.answers import judge
-from gemma_operator.probing.facts import FailureKind
+from gemma_operator.probing.answers import hear, judge
+from gemma_operator.probing.facts import FailureKind, Heard
 
 ENGINE = engine_named("VLLM")
 
@@ -92,3 +92,24 @@ def test_what_an_answer_says_is_scrubbed_and_short():
     result = judged(b"Authorization: Bearer abcdefgh12345678 " + b"x" * 5000, 500)
     assert "abcdefgh12345678" not in result.detail
     assert len(result.detail) <= 220
+
+
+@pytest.mark.parametrize(
+    ("said", "user_keys"),
+    [
+        ("0", 0),
+        ("12", 12),
+        ("", None),
+        ("-1", None),
+        ("1, 0", None),
+        ("none", None),
+        ("٣", None),
+        ("9" * 9, None),
+    ],
+)
+def test_a_guard_says_a_number_or_nothing(said, user_keys):
+    assert hear({"x-gemma-operator-user-keys": said}) == Heard(user_keys)
+
+
+def test_an_older_guard_and_no_guard_say_nothing():
+    assert hear({"content-type": "application/json"}) == Heard(None)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemma_operator.probing.exposition import EngineSample
 from gemma_operator.probing.facts import (
     FailureKind,
+    Heard,
     ProbeResult,
     ReplicaFacts,
     Verdict,
+    after_hearing,
     after_probe,
     after_scrape,
     counts_as_proved,
+    serves_users,
     verdict,
 )
 
@@ -235,3 +240,40 @@ def test_facts_hold_the_last_gauges():
     facts = Life().shows(running=2, waiting=3, kv_usage=0.25).facts
     assert (facts.running, facts.waiting, facts.kv_usage) == (2, 3, 0.25)
     assert replace(facts, pod_uid="other").scraped_at_seconds == 0.0
+
+
+HEARD = st.sampled_from([None, Heard(None), Heard(0), Heard(1), Heard(3)])
+PROBES = st.builds(
+    lambda kind, heard: ProbeResult(kind, model=MODEL, tokens=kind is None, heard=heard),
+    st.none() | st.sampled_from(FailureKind),
+    HEARD,
+)
+SAMPLES = st.builds(
+    EngineSample,
+    generation_tokens=st.integers(0, 9),
+    running=st.integers(0, 2),
+    waiting=st.integers(0, 2),
+    models=st.just(frozenset({MODEL})),
+)
+
+
+@given(events=st.lists(PROBES | SAMPLES | HEARD, max_size=12))
+def test_a_guard_without_keys_is_said_of_what_works_and_of_nothing_else(events):
+    """Whatever happened: it never hides a fault, never makes one, and holds until an answer says otherwise."""
+    told, silent, last = ReplicaFacts(pod_uid="pod"), ReplicaFacts(pod_uid="pod"), None
+    for at, event in enumerate(events):
+        if isinstance(event, EngineSample):
+            told = after_scrape(told, event, now_seconds=at, model_name=MODEL)
+            silent = after_scrape(silent, event, now_seconds=at, model_name=MODEL)
+        elif isinstance(event, ProbeResult):
+            told = after_probe(told, event, now_seconds=at)
+            silent = after_probe(silent, replace(event, heard=None), now_seconds=at)
+            last = event.heard or last
+        else:
+            told = after_hearing(told, event)
+            last = event or last
+    works = verdict(silent) in (Verdict.PROVED, Verdict.BUSY)
+    refuses_all = works and last == Heard(0)
+    assert verdict(told) is (Verdict.KEYLESS if refuses_all else verdict(silent))
+    assert counts_as_proved(told) == counts_as_proved(silent)
+    assert serves_users(told) == (counts_as_proved(silent) and not refuses_all)

@@ -334,6 +334,75 @@ async def test_a_key_goes_with_the_question_and_is_not_shown(start, watch):
     assert "secret" not in repr(target)
 
 
+async def test_keys_that_go_and_come_back_are_seen_and_wake_the_reconciler(start, watch):
+    server, watcher = await start(user_keys=1), watch()
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    server.user_keys = 0
+    await watcher.says(Verdict.KEYLESS)
+    server.user_keys = 2
+    await watcher.says(Verdict.PROVED)
+    assert [verdict for _, verdict in watcher.verdicts] == [
+        Verdict.PROVED,
+        Verdict.KEYLESS,
+        Verdict.PROVED,
+    ]
+    assert server.listed == 0, "the answer with the token says it"
+
+
+async def test_under_traffic_the_keys_are_asked_for_and_no_token_is(start, watch):
+    """Who was let in before is answered to the end, for as long as that takes."""
+    server, watcher = await start(user_keys=1), watch()
+    target = a_target(server, headers=(("authorization", "Bearer of-the-operator"),))
+    watcher.prober.set_targets("chat", [target])
+    await watcher.says(Verdict.PROVED)
+    asked = server.asked
+    server.user_keys = 0
+
+    def is_seen() -> bool:
+        server.generated += 50
+        return watcher.verdict() is Verdict.KEYLESS and server.listed > 3
+
+    await watcher.sees(is_seen)
+    assert server.asked <= asked + 1
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer of-the-operator"}
+
+
+async def test_behind_a_full_queue_the_keys_are_seen_all_the_same(start, watch):
+    server, watcher = await start(user_keys=1), watch(probe_timeout_seconds=0.2)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    server.open.clear()
+    server.running, server.waiting, server.tokens_meanwhile, server.user_keys = 4, 200, 10, 0
+    await watcher.says(Verdict.KEYLESS)
+    assert watcher.probes[-1] is FailureKind.TIMEOUT
+
+
+async def test_a_guard_that_does_not_count_is_not_asked_and_nothing_is_concluded(start, watch):
+    server, watcher = await start(), watch()
+    watcher.prober.set_targets("chat", [a_target(server, headers=(("authorization", "Bearer x"),))])
+    await watcher.says(Verdict.PROVED)
+
+    def traffic_goes_on() -> bool:
+        server.generated += 50
+        return server.scraped > 8
+
+    await watcher.sees(traffic_goes_on)
+    assert (watcher.verdict(), server.listed) == (Verdict.PROVED, 0)
+
+
+async def test_one_that_still_starts_counts_as_looked_at_though_it_refuses(watch):
+    watcher = watch()
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        port = bound_but_deaf.getsockname()[1]
+        watcher.prober.set_targets("chat", [a_target(port, ready=False)])
+        assert not watcher.prober.facts("pod").looked_at
+        watcher.prober.set_targets("other", [a_target(port, "ready")])
+        await watcher.sees(lambda: len(watcher.probes) >= 2)
+    assert watcher.prober.facts("pod").looked_at
+
+
 @pytest.mark.parametrize(
     "odd", [{"address": "no host"}, {"address": ""}, {"headers": (("authorization", "Bearer schlüssel"),)}]
 )

@@ -9,6 +9,7 @@ import pytest
 
 from gemma_operator.backends.kubernetes.render_access import access_of
 from gemma_operator.backends.kubernetes.render_pod import pod_template
+from gemma_operator.engines.access_middleware import USER_KEYS_HEADER
 from gemma_operator.sandbox import block, guarded
 from gemma_operator.sandbox.guarded import Files
 from gemma_operator.sandbox.kubelet import Kubelet
@@ -70,6 +71,13 @@ class Node:
         async with asked as response:
             return response.status
 
+    async def told(self, key, **more):
+        """What the answer says of the users' keys."""
+        headers = {"Authorization": f"Bearer {key}"}
+        url = f"http://{self.host}:8000/v1/completions"
+        async with self.http.post(url, json={**COMPLETION, **more}, headers=headers) as response:
+            return response.headers.get(USER_KEYS_HEADER)
+
 
 @pytest.fixture
 async def node(tmp_path, monkeypatch):
@@ -100,6 +108,21 @@ async def test_a_key_that_is_rotated_counts_while_the_server_runs(node):
     assert [await node.answers(key) for key in ("sk-1", "sk-2", "of-the-operator")] == [401, 200, 200]
     node.secrets.clear()
     assert [await node.answers(key) for key in ("sk-2", "of-the-operator")] == [401, 200]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_operator_alone_is_told_how_many_keys_there_are(node, stream):
+    node.put_secret(chat="sk-1\nsk-2\n")
+    node.kubelet.changed(a_guarded_pod(node.host))
+    await node.says()
+    told = [await node.told(key, stream=stream) for key in ("of-the-operator", "sk-1", "sk-3")]
+    assert told == ["2", None, None]
+    node.put_secret(chat="")
+    assert await node.told("of-the-operator", stream=stream) == "0"
+    node.secrets.clear()
+    assert await node.told("of-the-operator", stream=stream) == "0"
+    node.put_secret(chat="sk-3")
+    assert await node.told("of-the-operator", stream=stream) == "1"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from gemma_operator.sandbox.simulator.exposition import CONTENT_TYPE, Exposition
 from gemma_operator.sandbox.simulator.instructions import Fault, Orders, ServerArguments
 
 _MARK = {"X-Simulated": "true", "server": "vllm-simulated"}
+#: What a guard adds to the head of an answer, which a stream has to know before its first event.
+_ADDED = "gemma.added"
 _identifiers = itertools.count(1)
 
 
@@ -65,8 +67,18 @@ class ModelServer:
         """Answer one request."""
         while self.orders.fault is Fault.HANGING:
             await self._told_anew.wait()
-        if self._guard is not None and (refusal := await self._guard.refusal(request)) is not None:
-            return refusal
+        if self._guard is None:
+            return await self._let_in(request)
+        judged = await self._guard.judge(request)
+        if judged.refusal is not None:
+            return judged.refusal
+        request[_ADDED] = judged.adds
+        response = await self._let_in(request)
+        if not response.prepared:
+            response.headers.update(judged.adds)
+        return response
+
+    async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
         method, path = request.method, request.path
         allowed = routes.methods(path)
         if allowed is None:
@@ -123,7 +135,13 @@ class ModelServer:
     async def _stream(
         self, request: web.BaseRequest, asked: replies.Ask, identifier: str
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**_MARK, "Content-Type": "text/event-stream; charset=utf-8"})
+        response = web.StreamResponse(
+            headers={
+                **_MARK,
+                "Content-Type": "text/event-stream; charset=utf-8",
+                **request.get(_ADDED, {}),
+            }
+        )
         await response.prepare(request)
         head: dict[str, Any] = {"identifier": identifier, "created": int(time.time())}
         tokens = 0

@@ -8,7 +8,7 @@ import pytest
 
 from gemma_operator.api import names
 from gemma_operator.api.owned import is_owned_argument
-from gemma_operator.backends.kubernetes.render import render
+from gemma_operator.backends.kubernetes.render import RENDERER_VERSION, render
 from gemma_operator.engines import access_middleware
 from gemma_operator.engines.startup_probe import KEY_FILE
 from gemma_operator.engines.vllm_flags import flags_of
@@ -52,6 +52,15 @@ def test_without_a_key_nothing_is_in_the_pod_and_the_operators_key_moves_nothing
     assert template(access={"allowedNamespaces": ["web"]}) == template()
     assert f"{ENGINE.guard.file_name.removesuffix('.py')}.RequireKey" not in container()["args"]
     assert FOLDER not in variables()["PYTHONPATH"]["value"]
+
+
+def test_another_guard_is_another_renderer_so_that_an_upgrade_restarts_no_engine():
+    """Its text is in the pod: with the same version it would be taken for drift, and every guarded engine restarted.
+
+    Where this fails count `RENDERER_VERSION` up, once between two versions of the operator, and write both down here.
+    """
+    guard = hashlib.sha256(ENGINE.guard.source.encode()).hexdigest()
+    assert (RENDERER_VERSION, guard[:16]) == ("5", "30d4901a7c7d3aef")
 
 
 def test_the_users_secret_is_mounted_and_a_key_that_is_taken_away_is_gone():
