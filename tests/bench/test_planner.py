@@ -66,7 +66,7 @@ def test_choose():
     found, verdict = of_candidates(CANDIDATES)
     ranking = rank(verdict, request=REQUEST, catalog=CATALOG)
     ledger = ledger_of(pools=found, pods=(), placed=())
-    demands = {id(fit): demand(REQUEST, fit.candidate, CATALOG) for fit in verdict.fits}
+    demands = {id(fit): demand(REQUEST, fit, CATALOG) for fit in verdict.fits}
 
     def room(fit):
         return ledger.room(fit.candidate.shape.id, demands[id(fit)])

@@ -102,10 +102,7 @@ def test_a_claim_and_a_cache_need_no_disk_of_the_pod():
     (fit,) = fits()
     in_pod = a_request(**TUNED)
     elsewhere = replace(in_pod, weights_in_pod=False)
-    saved = (
-        demand(in_pod, fit.candidate, CATALOG).ephemeral_bytes
-        - demand(elsewhere, fit.candidate, CATALOG).ephemeral_bytes
-    )
+    saved = demand(in_pod, fit, CATALOG).ephemeral_bytes - demand(elsewhere, fit, CATALOG).ephemeral_bytes
     assert saved == pytest.approx(15.9e9, rel=0.1)
 
 
