@@ -45,8 +45,9 @@ class Cards:
     def of_cloud_name(self, name: str, *, nominal_mib: int | None = None) -> Accelerator | None:
         """By a cloud's name for the card; `nominal_mib` is the memory that the cloud prints beside it."""
         cards = self._cloud_names.get(name.lower(), ())
-        if len(cards) > 1 and nominal_mib:
-            cards = tuple(card for card in cards if _close(card.memory_mib, nominal_mib))
+        if nominal_mib:
+            same = _close if len(cards) > 1 else _holds
+            cards = tuple(card for card in cards if same(card.memory_mib, nominal_mib))
         return _only(cards)
 
     def of_machine(self, machine_type: str) -> MachineType | None:
@@ -77,3 +78,8 @@ def _close(memory_mib: int | None, nominal_mib: int) -> bool:
     if memory_mib is None:
         return False
     return abs(memory_mib - nominal_mib) * 100 <= nominal_mib * MEMORY_TOLERANCE_PERCENT
+
+
+def _holds(memory_mib: int | None, nominal_mib: int) -> bool:
+    """The card or a fraction of it: a machine may have a part of a card, never more than one."""
+    return memory_mib is None or nominal_mib <= memory_mib or _close(memory_mib, nominal_mib)

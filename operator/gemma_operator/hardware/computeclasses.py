@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gemma_operator.catalog.records import Catalog
+from gemma_operator.catalog.records import Accelerator, Catalog, MachineType
 from gemma_operator.hardware import gke
 from gemma_operator.hardware.prospects import GPU, MANY_NODES, Prospect, allocatable_of
 from gemma_operator.hardware.records import NewNode, NodeRecord, Taint
@@ -57,14 +57,15 @@ def prospects(found: ComputeClassRecord, catalog: Catalog) -> Iterator[Prospect]
     """The GPU nodes of each priority that the catalog knows."""
     for place, priority in enumerate(found.priorities):
         machine = catalog.machine_types.get(priority.machine_type)
-        names = _accelerator_name(priority, machine.accelerator if machine else "", catalog)
-        if not names or (machine is not None and not machine.accelerators):
+        card = _card(priority, machine, catalog)
+        name = priority.accelerator or _accelerator_name(card)
+        if not name or (machine is not None and not machine.accelerators):
             continue
         if machine is not None:
-            allocatable = allocatable_of(machine, accelerators=priority.count or None)
+            allocatable = allocatable_of(machine, card, accelerators=priority.count or None)
         else:
             allocatable = {GPU: priority.count or 1}
-        labels = _labels(found.name, priority, accelerator=names)
+        labels = _labels(found.name, priority, accelerator=name, card=card)
         yield Prospect(
             NodeRecord(
                 name=f"{found.name}/{place}",
@@ -92,28 +93,31 @@ def _priority(obj: Mapping[str, Any]) -> Priority:
     )
 
 
-def _accelerator_name(priority: Priority, card: str, catalog: Catalog) -> str:
-    """GKE's name for the GPU: as written, else the one of the machine's card."""
-    if priority.accelerator:
-        return priority.accelerator
-    known = catalog.accelerators.get(card)
-    return next((name for name in known.cloud_names if name.startswith("nvidia-")), "") if known else ""
+def _card(priority: Priority, machine: MachineType | None, catalog: Catalog) -> Accelerator | None:
+    """Of the machine, else the one that GKE calls so."""
+    if machine is not None:
+        return catalog.accelerators.get(machine.accelerator)
+    return next((c for c in catalog.accelerators.values() if priority.accelerator in c.cloud_names), None)
 
 
-def _labels(name: str, priority: Priority, *, accelerator: str) -> dict[str, str]:
+def _accelerator_name(card: Accelerator | None) -> str:
+    """GKE's name for the card of a machine that a priority names alone."""
+    return next((name for name in card.cloud_names if name.startswith("nvidia-")), "") if card else ""
+
+
+def _labels(name: str, priority: Priority, *, accelerator: str, card: Accelerator | None) -> dict[str, str]:
     """What such a node will print, as far as it is certain."""
     found = {
         "kubernetes.io/os": "linux",
         gke.COMPUTE_CLASS: name,
         gke.ACCELERATOR: accelerator,
         gke.PROVISIONING: priority.provisioning,
+        "kubernetes.io/arch": (card and card.architecture) or "amd64",
     }
     if priority.machine_type:
         found[_INSTANCE_TYPE] = priority.machine_type
     if priority.provisioning == "spot":
         found["cloud.google.com/gke-spot"] = "true"
-    if not priority.machine_type.startswith("a4x-"):  # GB200 machines are arm64
-        found["kubernetes.io/arch"] = "amd64"
     return found
 
 

@@ -34,8 +34,9 @@ _AWS_NAME = re.compile(
 )
 #: Labels about devices: one that the catalog does not tell of a machine is one that the machine has not.
 _DEVICES = re.compile(r"/(instance|sku)-(gpu|accelerator)-")
+#: As Karpenter takes a size apart (Azure/skewer vmsize.go): `NDR_` and `xl_` are no part of the accelerator's name.
 _AZURE_NAME = re.compile(
-    r"Standard_(?P<family>[A-Z])[A-Za-z0-9-]+?(_(?P<gpu>[A-Z0-9]+))?(_v(?P<version>[0-9]+))?"
+    r"Standard_(?P<family>[A-Z])[A-Za-z0-9-]+?(?:_NDR|_noib|_flex)?(?:_(?:xl_)?(?P<gpu>[A-Z0-9]+))?(?:_v(?P<version>[0-9]+))?"
 )
 
 
@@ -93,10 +94,11 @@ def nodepool_record(obj: Mapping[str, Any]) -> NodePoolRecord | None:
 def prospects(pool: NodePoolRecord, catalog: Catalog) -> Iterator[Prospect]:
     """Every GPU node that the pool may bring; also while its limits leave none, so that its shapes stay known."""
     for machine in catalog.machine_types.values():
-        labels = _labels_of(machine, catalog.accelerators.get(machine.accelerator), pool)
+        card = catalog.accelerators.get(machine.accelerator)
+        labels = _labels_of(machine, card, pool)
         if not machine.accelerators or labels is None or not _allowed(pool, labels):
             continue
-        allocatable = allocatable_of(machine)
+        allocatable = allocatable_of(machine, card)
         left = pool.left or {}
         more = 0 if pool.left is None else nodes_within(left, allocatable)
         for capacity_type in _capacity_types(pool):
@@ -128,11 +130,10 @@ def _left(spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, int]:
 
 def _allowed(pool: NodePoolRecord, labels: Mapping[str, str]) -> bool:
     """Every requirement on a label that the catalog tells of the machine is met."""
-    known = {**labels, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     return all(
-        requirement.met_by(known.get(requirement.key))
+        requirement.met_by(labels.get(requirement.key))
         for requirement in pool.requirements
-        if requirement.key in known or _DEVICES.search(requirement.key)
+        if requirement.key in labels or _DEVICES.search(requirement.key)
     )
 
 
@@ -152,8 +153,6 @@ def _printed(pool: NodePoolRecord, labels: Mapping[str, str], capacity_type: str
         if each.operator == "In" and len(each.values) == 1
     }
     return {
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": "amd64",
         **settled,
         **pool.labels,
         **labels,
@@ -163,11 +162,20 @@ def _printed(pool: NodePoolRecord, labels: Mapping[str, str], capacity_type: str
 
 
 def _labels_of(machine: MachineType, card: Accelerator | None, pool: NodePoolRecord) -> dict[str, str] | None:
-    """The labels of the provider's list of machines; None for a machine of another cloud."""
+    """The labels of such a node, as far as lists tell; None for a machine of another cloud."""
+    listed = _listed(machine, card, pool)
+    if listed is None:
+        return None
+    host = {"kubernetes.io/os": "linux", "kubernetes.io/arch": (card and card.architecture) or "amd64"}
+    return {**host, **listed}
+
+
+def _listed(machine: MachineType, card: Accelerator | None, pool: NodePoolRecord) -> dict[str, str] | None:
+    """What the provider's list of machines says of it."""
     if pool.provider in _AWS:
         return _aws_labels(machine, card, prefix=_AWS[pool.provider])
     if pool.provider == _AZURE:
-        return _azure_labels(machine)
+        return _azure_labels(machine, card)
     named = [each for each in pool.requirements if each.key == INSTANCE_TYPE and each.operator == "In"]
     return {INSTANCE_TYPE: machine.name} if any(machine.name in each.values for each in named) else None
 
@@ -182,20 +190,22 @@ def _aws_labels(machine: MachineType, card: Accelerator | None, *, prefix: str) 
         f"{prefix}category": name["category"],
         f"{prefix}generation": name["generation"],
         f"{prefix}size": name["size"],
-        f"{prefix}gpu-manufacturer": "nvidia",
-        f"{prefix}gpu-count": str(machine.accelerators),
     }
+    vendor = card.vendor if card else ""
+    kind = "accelerator" if vendor == "aws" else "gpu"  # Neuron chips have labels of their own
+    found[f"{prefix}{kind}-manufacturer"] = vendor
+    found[f"{prefix}{kind}-count"] = str(machine.accelerators)
     short = [each for each in card.cloud_names if not each.startswith("nvidia-")] if card else []
     if short:
-        found[f"{prefix}gpu-name"] = short[0]
-    if card is not None and card.memory_mib:
+        found[f"{prefix}{kind}-name"] = short[0]
+    if kind == "gpu" and card is not None and card.memory_mib:
         found[f"{prefix}gpu-memory"] = str(card.memory_mib)
     if machine.host_cpu_millis:
         found[f"{prefix}cpu"] = str(-(-machine.host_cpu_millis // 1000))
     return found
 
 
-def _azure_labels(machine: MachineType) -> dict[str, str] | None:
+def _azure_labels(machine: MachineType, card: Accelerator | None) -> dict[str, str] | None:
     name = _AZURE_NAME.fullmatch(machine.name)
     if name is None:
         return None
@@ -204,7 +214,7 @@ def _azure_labels(machine: MachineType) -> dict[str, str] | None:
         INSTANCE_TYPE: machine.name,
         f"{prefix}name": machine.name,
         f"{prefix}family": name["family"],
-        f"{prefix}gpu-manufacturer": "nvidia",
+        f"{prefix}gpu-manufacturer": card.vendor if card else "",
         f"{prefix}gpu-count": str(machine.accelerators),
     }
     for part, key in (("gpu", "gpu-name"), ("version", "version")):

@@ -14,10 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import MachineType
+from gemma_operator.catalog.records import Accelerator, MachineType
 from gemma_operator.hardware.records import NewNode, NodeRecord
 
 GPU: Final = "nvidia.com/gpu"
+#: The resource that counts a vendor's devices; those that no engine here runs on are shown with the reason.
+RESOURCES: Final[Mapping[str, str]] = {
+    "nvidia": GPU,
+    "amd": "amd.com/gpu",
+    "aws": "aws.amazon.com/neuron",
+    "google": "google.com/tpu",
+}
 #: Where nothing limits a pool: as many as one deployment may have replicas.
 MANY_NODES: Final = 1000
 MIB: Final = 1024**2
@@ -31,9 +38,12 @@ class Prospect:
     new: NewNode
 
 
-def allocatable_of(machine: MachineType, *, accelerators: int | None = None) -> dict[str, int]:
+def allocatable_of(
+    machine: MachineType, card: Accelerator | None, *, accelerators: int | None = None
+) -> dict[str, int]:
     """What a node of this machine has to give, as far as a list tells."""
-    found = {GPU: machine.accelerators if accelerators is None else accelerators}
+    resource = RESOURCES.get(card.vendor, GPU) if card else GPU
+    found = {resource: machine.accelerators if accelerators is None else accelerators}
     if machine.host_cpu_millis:
         found["cpu"] = machine.host_cpu_millis
     if machine.host_memory_mib:

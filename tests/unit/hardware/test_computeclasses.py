@@ -56,6 +56,20 @@ def test_a_priority_is_a_kind_of_node(priority, accelerator, count, memory_mib):
 
 
 @pytest.mark.parametrize(
+    ("priority", "arch"),
+    [
+        ({"gpu": {"type": "nvidia-gb200", "count": 4}}, "arm64"),
+        ({"machineType": "a4x-maxgpu-4g-metal"}, "arm64"),
+        ({"gpu": {"type": "nvidia-b200", "count": 8}}, "amd64"),
+        ({"gpu": {"type": "nvidia-of-tomorrow"}}, "amd64"),
+    ],
+)
+def test_a_card_that_is_built_together_with_its_host_comes_with_it(priority, arch):
+    pool = only(brought(a_class(priority)))
+    assert (pool.shape.arch, pool.growth.labels["kubernetes.io/arch"]) == (arch, arch)
+
+
+@pytest.mark.parametrize(
     "priority",
     [{"machineType": "n2-standard-8"}, {"nodepools": ["a"]}, {"tpu": {"type": "tpu-v6e-slice"}}, {"gpu": {}}],
 )

@@ -11,6 +11,7 @@ from gemma_operator.hardware.records import NodeRecord, Taint
 GPU = "nvidia.com/gpu"
 TYPE = "node.kubernetes.io/instance-type"
 AWS = "karpenter.k8s.aws/instance-"
+NEURON = {("aws-inferentia2", 12), ("aws-trainium2", 16)}
 
 
 def a_nodepool(
@@ -100,11 +101,16 @@ def test_a_named_machine_is_planned_as_a_node_that_would_come():
         ),
         (
             [(f"{AWS}category", "In", "p"), (f"{AWS}generation", "Gt", "5")],
-            {("nvidia-b200", 8), ("nvidia-b300", 8)},
+            {("nvidia-b200", 8), ("nvidia-b300", 8), ("nvidia-gb200", 4)},
         ),
         ([(f"{AWS}category", "In", "c", "m", "r")], set()),
-        ([(f"{AWS}gpu-count", "DoesNotExist")], set()),
-        ([("kubernetes.io/arch", "In", "arm64")], set()),
+        ([(f"{AWS}gpu-count", "DoesNotExist"), (f"{AWS}accelerator-count", "DoesNotExist")], set()),
+        ([(f"{AWS}gpu-count", "DoesNotExist"), (f"{AWS}size", "In", "48xlarge")], NEURON),
+        (
+            [("kubernetes.io/arch", "In", "arm64")],
+            {("nvidia-t4g", 1), ("nvidia-t4g", 2), ("nvidia-gb200", 4)},
+        ),
+        ([(f"{AWS}accelerator-manufacturer", "In", "aws"), (f"{AWS}size", "In", "48xlarge")], NEURON),
         ([(f"{AWS}family", "In", "g6f")], set()),
         ([(TYPE, "In", "g2-standard-8")], set()),
         ([(TYPE, "In", "g6.xlarge"), (f"{AWS}cpu", "Gt", "4")], set()),
@@ -123,6 +129,39 @@ def test_auto_mode_has_labels_of_its_own():
 def test_azures_machines_are_chosen_by_azures_labels():
     obj = a_nodepool(("karpenter.azure.com/sku-gpu-name", "In", "H100"), provider="karpenter.azure.com")
     assert cards(brought(obj)) == {("nvidia-h100-nvl", 1), ("nvidia-h100-nvl", 2), ("nvidia-h100-80gb", 8)}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("GB200", {("nvidia-gb200", 4)}),
+        ("GB300", {("nvidia-gb300", 4)}),
+        ("H200", {("nvidia-h200", 8)}),
+        ("RTXPRO6000BSE", {("nvidia-rtx-pro-6000", 1), ("nvidia-rtx-pro-6000", 2)}),
+    ],
+)
+def test_azures_newer_sizes_are_known_by_the_accelerator_in_their_name(name, found):
+    obj = a_nodepool(("karpenter.azure.com/sku-gpu-name", "In", name), provider="karpenter.azure.com")
+    assert cards(brought(obj)) == found
+
+
+def test_a_nodepool_of_gb200_brings_nodes_that_are_arm64():
+    obj = a_nodepool(("karpenter.azure.com/sku-gpu-name", "In", "GB200"), provider="karpenter.azure.com")
+    pool = only(brought(obj))
+    assert (pool.shape.arch, pool.growth.labels["kubernetes.io/arch"]) == ("arm64", "arm64")
+
+
+def test_chips_that_are_no_gpus_are_brought_under_their_own_resource_and_refused():
+    found = brought(a_nodepool((f"{AWS}family", "In", "trn2")))
+    shape = only(found).shape
+    assert (shape.id.resource_name, shape.accelerator, shape.memory_mib) == (
+        "aws.amazon.com/neuron",
+        "aws-trainium2",
+        98304,
+    )
+    assert shape.refused
+    amd = brought(a_nodepool((TYPE, "In", "Standard_ND96isr_MI300X_v5"), provider="karpenter.azure.com"))
+    assert (only(amd).shape.id.resource_name, only(amd).shape.accelerator) == ("amd.com/gpu", "amd-mi300x")
 
 
 def test_of_an_unknown_provider_only_named_machines_are_known():
