@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -146,17 +146,24 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
                 beside[str(kind)][_place(obj)] = record
         else:
             passed_over[str(kind)] += 1
+    slices: dict[tuple[str, str], SliceRecord] = beside["ResourceSlice"]
     return Fleet(
-        nodes=tuple(nodes.values()),
+        nodes=(*nodes.values(), *_named_by_slices(slices.values(), nodes)),
         declared=tuple(declared.values()),
         pods=tuple(pods.values()),
         placed=tuple(placed.values()),
         passed_over=passed_over,
-        slices=tuple(beside["ResourceSlice"].values()),
+        slices=tuple(slices.values()),
         nodepools=tuple(beside["NodePool"].values()),
         computeclasses=tuple(beside["ComputeClass"].values()),
         rules=NamespaceRules(tuple(beside["ResourceQuota"].values()), tuple(beside["LimitRange"].values())),
     )
+
+
+def _named_by_slices(slices: Iterable[SliceRecord], nodes: Collection[str]) -> Iterator[NodeRecord]:
+    """Nodes that only ResourceSlices name: `kubectl get resourceslices` alone tells what is there too."""
+    for name in sorted({each.node for each in slices} - set(nodes)):
+        yield NodeRecord(name=name, labels={}, taints=(), allocatable={}, schedulable=True)
 
 
 #: By group and kind: other groups have NodePools too.

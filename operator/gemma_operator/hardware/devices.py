@@ -63,10 +63,10 @@ def _offered(node: NodeRecord) -> tuple[str, ...]:
 
 
 def _is_auxiliary(resource: str) -> bool:
-    """NVIDIA's domain also names things that are no GPUs (RDMA devices, host devices)."""
-    return resource.startswith("nvidia.com/") and not resource.startswith(
-        (_NVIDIA_GPU, gfd.MIG_RESOURCE_PREFIX)
-    )
+    """NVIDIA's domain also names what is no GPU (RDMA, host devices) or a measure of one (HAMi's gpumem, gpucores)."""
+    if not resource.startswith("nvidia.com/") or resource.startswith(gfd.MIG_RESOURCE_PREFIX):
+        return False
+    return resource.removesuffix(gfd.RENAMED) != _NVIDIA_GPU
 
 
 def _promised(node: NodeRecord, cards: Cards) -> tuple[str, ...]:
@@ -89,6 +89,8 @@ def device(node: NodeRecord, resource: str, cards: Cards, *, declared: Facts = N
     card = cards.named(facts.card)
     sharing = facts.sharing or Sharing.NONE
     whole_mib = _whole_memory(facts, card_mib=card.memory_mib if card else None, sharing=sharing)
+    if resource == foreign.NEURON_CORE:
+        whole_mib = _memory_of_a_core(node, whole_mib, promised=facts.promised)
     clients = _clients(facts, sharing)
     memory_mib = whole_mib // clients if whole_mib and clients else None
     count = node.allocatable.get(resource, 0) if node.allocatable else facts.promised or 0
@@ -104,7 +106,7 @@ def device(node: NodeRecord, resource: str, cards: Cards, *, declared: Facts = N
         clients=clients or 1,
         driver_major=facts.driver_major,
         whole_memory_mib=whole_mib,
-        arch=_arch(node, card),
+        arch=arch_of(node, card),
         verified=_verified(card.memory_mib if card else None, memory_mib, sharing) or unified,
         refused=foreign.operating_system_refused(node.labels)
         or facts.refused
@@ -115,7 +117,8 @@ def device(node: NodeRecord, resource: str, cards: Cards, *, declared: Facts = N
     return replace(read, refused=_not_usable(read, node, told=unified or memory_mib is not None, facts=facts))
 
 
-def _arch(node: NodeRecord, card: Accelerator | None) -> str:
+def arch_of(node: NodeRecord, card: Accelerator | None) -> str:
+    """The node's, by its label, else by a card that is built together with its host."""
     labelled = (node.labels[label] for label in _ARCH_LABELS if label in node.labels)
     return next(labelled, card.architecture if card else "")
 
@@ -133,6 +136,15 @@ def _whole_memory(facts: Facts, *, card_mib: int | None, sharing: Sharing) -> in
     return None
 
 
+def _memory_of_a_core(node: NodeRecord, chip_mib: int | None, *, promised: int | None) -> int | None:
+    offered = {**node.allocatable, **node.capacity}
+    return foreign.memory_of_a_core_mib(
+        chip_mib,
+        chips=offered.get(foreign.NEURON_CHIP) or promised,
+        cores=offered.get(foreign.NEURON_CORE, 0),
+    )
+
+
 def _clients(facts: Facts, sharing: Sharing) -> int | None:
     """How many share one device; None where it is shared and nothing tells among how many."""
     if sharing in {Sharing.TIME_SLICING, Sharing.MPS}:
@@ -147,11 +159,9 @@ def _verified(card_mib: int | None, memory_mib: int | None, sharing: Sharing) ->
     return abs(card_mib - memory_mib) * 100 <= card_mib * _SAME_CARD_PERCENT
 
 
-def _labelled(device: Device, node: NodeRecord) -> int | None:
-    """How many whole devices the driver's labels speak of: they describe one model a node (GFD, resource.go)."""
-    if device.resource != _NVIDIA_GPU or device.sharing is not Sharing.NONE:
-        return None
-    return gfd.labelled_count(node.labels)
+def _is_whole(device: Device) -> bool:
+    """Read as whole cards, whose number labels and machine types tell (GFD describes one model a node, resource.go)."""
+    return device.resource == _NVIDIA_GPU and device.sharing is Sharing.NONE
 
 
 def _not_usable(device: Device, node: NodeRecord, *, told: bool, facts: Facts) -> str:
@@ -166,10 +176,16 @@ def _not_usable(device: Device, node: NodeRecord, *, told: bool, facts: Facts) -
             f"{device.count} of {device.resource} on one node are slices or shared devices, and no label "
             "says of which size: declare an AcceleratorPool with acceleratorMemoryMiB"
         )
-    if (labelled := _labelled(device, node)) and device.count > labelled:
+    if _is_whole(device) and (labelled := gfd.labelled_count(node.labels)) and device.count > labelled:
         return (
             f"{device.count} of {device.resource} are offered and the labels describe {labelled}: a node of mixed "
             "models, or cards shared without a label; keep one model a node, and label what is shared"
+        )
+    if _is_whole(device) and facts.promised and device.count > facts.promised:
+        return (
+            f"{device.count} of {device.resource} are offered and a machine of this type has {facts.promised}: "
+            "shared or cut without a label that says so; install GPU feature discovery or declare an "
+            "AcceleratorPool with acceleratorMemoryMiB"
         )
     if told:
         return ""

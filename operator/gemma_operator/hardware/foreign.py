@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gemma_operator.hardware import gke
+from gemma_operator.hardware import gke, karpenter
 from gemma_operator.hardware.cards import Cards
 from gemma_operator.hardware.facts import NOTHING, Facts, Membership
 
@@ -28,6 +28,10 @@ _AMD_PREFIXES = ("amd.com/gpu.", "beta.amd.com/gpu.")
 #: Virtual functions have no product name; then the PCI device id tells the model.
 _AMD_PRODUCT = ("product-name", "device-id")
 _NEURON = ("karpenter.k8s.aws/instance-accelerator-name", "eks.amazonaws.com/instance-accelerator-name")
+#: Of these AWS' list tells name and memory as it does of NVIDIA's (g4ad, dl1).
+_LISTED_GPUS = {"AMD", "Intel Gaudi"}
+NEURON_CHIP: Final = "aws.amazon.com/neuron"
+NEURON_CORE: Final = "aws.amazon.com/neuroncore"
 _OS = ("kubernetes.io/os", "beta.kubernetes.io/os")
 
 
@@ -41,15 +45,21 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     vendor = vendor_of(resource)
     if vendor in {"NVIDIA", ""}:
         return NOTHING
-    product = _product(labels, vendor)
+    listed, nominal_mib = karpenter.listed_gpu(labels) if vendor in _LISTED_GPUS else ("", None)
+    product = _product(labels, vendor) or listed
     card = cards.of_product(product) or cards.of_cloud_name(product) if product else None
     return Facts(
         product=product,
         card=card.name if card else "",
         memory_mib=_amd_memory_mib(labels) if vendor == "AMD" else None,
-        refused=(card.refused if card else "")
-        or f"{vendor} devices ({resource}) need another engine build than the CUDA one",
+        nominal_mib=nominal_mib,
+        refused=(card.refused if card else "") or other_build(vendor, resource),
     )
+
+
+def other_build(vendor: str, resource: str) -> str:
+    """Why nothing is planned for a device of another vendor."""
+    return f"{vendor} devices ({resource}) need another engine build than the CUDA one"
 
 
 def membership(labels: Mapping[str, str]) -> Membership | None:
@@ -64,13 +74,21 @@ def spot(labels: Mapping[str, str]) -> bool | None:
     return None
 
 
+def memory_of_a_core_mib(chip_mib: int | None, *, chips: int | None, cores: int) -> int | None:
+    """What one NeuronCore has of its chip; the plugin counts chips and cores side by side, so both counts tell.
+
+    Cores of a chip differ (4, 2 or 8), and logical ones can be set to hold two.
+    """
+    return chip_mib * chips // cores if chip_mib and chips and cores >= chips else None
+
+
 def promised_resource(labels: Mapping[str, str]) -> str:
     """The foreign resource that labels speak of, for a listing that prints no resources."""
     if gke.TPU in labels:
         return "google.com/tpu"
     if any(label.startswith(("amd.com/gpu", "beta.amd.com/gpu")) for label in labels):
         return "amd.com/gpu"
-    return "aws.amazon.com/neuron" if any(label in labels for label in _NEURON) else ""
+    return NEURON_CHIP if any(label in labels for label in _NEURON) else ""
 
 
 def operating_system_refused(labels: Mapping[str, str]) -> str:

@@ -34,7 +34,8 @@ _PROFILE = re.compile(r"(?P<slices>[0-9]+g)\.(?P<gb>[0-9]+)gb(?P<attributes>.*)"
 #: `GRID-A100-8C`, `NVIDIA-A10-4Q`, `GRID-A100-1-5CME`: a part of a card, its frame buffer in GiB (docs.nvidia.com/vgpu,
 #: vGPU types; ME: a slice with the media engines).
 _VGPU = re.compile(r".+-(?P<gb>[0-9]+)(?:[ABCQ]|CME)")
-_RENAMED = ".shared"
+#: What sharing adds to a resource's name where the configuration says `renameByDefault`.
+RENAMED: Final = ".shared"
 _PROFILE_LABEL = re.compile(re.escape(MIG_RESOURCE_PREFIX) + r"(?P<profile>.+)\.memory")
 
 
@@ -85,13 +86,13 @@ def _card_facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Fa
 
 def _slice_facts(labels: Mapping[str, str], *, profile: str, cards: Cards) -> Facts:
     """A profile of the mixed strategy has labels of its own; the node's describe whole cards."""
-    labelled = _labelled_profile(labels, profile.removesuffix(_RENAMED))
+    labelled = _labelled_profile(labels, profile.removesuffix(RENAMED))
     prefix = f"{MIG_RESOURCE_PREFIX}{labelled}."
     written = labels.get(f"{prefix}product") or labels.get(PRODUCT, "")
     product, _ = _taken_apart(written)
     card = cards.of_product(product) if product else None
     replicas = number(labels, f"{prefix}replicas")
-    ticketed = profile.endswith(_RENAMED) or (replicas is not None and replicas > 1)
+    ticketed = profile.endswith(RENAMED) or (replicas is not None and replicas > 1)
     return Facts(
         product=written,
         card=card.name if card else "",
@@ -156,7 +157,7 @@ def _sharing(labels: Mapping[str, str], *, resource: str, written: str, mig: str
     stated = _STRATEGIES.get(labels.get(STRATEGY, ""))
     if stated in {Sharing.TIME_SLICING, Sharing.MPS}:
         return stated
-    if written.endswith(_SHARED) or resource.endswith(".shared"):
+    if written.endswith(_SHARED) or resource.endswith(RENAMED):
         return Sharing.TIME_SLICING
     replicas = number(labels, REPLICAS)
     if replicas is not None and replicas > 1:

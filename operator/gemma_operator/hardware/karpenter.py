@@ -35,14 +35,10 @@ _CAPACITY = {"spot": True, "on-demand": False, "reserved": False}
 
 def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     """The card by its short name; AMD's, where the manufacturer says so, is nothing of `nvidia.com`."""
-    if not resource.startswith("nvidia.com/"):
+    prefix = _printed_prefix(labels)
+    if prefix is None or not resource.startswith("nvidia.com/"):
         return NOTHING
-    printed = (prefix for prefix in _GPU_PREFIXES if any(f"{prefix}{key}" in labels for key in _GPU_KEYS))
-    prefix = next(printed, None)
-    if prefix is None:
-        return NOTHING
-    name = labels.get(f"{prefix}name", "")
-    nominal_mib = number(labels, f"{prefix}memory")
+    name, nominal_mib = listed_gpu(labels)
     named = name and prefix != _AZURE_PREFIX
     card = cards.of_cloud_name(name, nominal_mib=nominal_mib) if named else None
     return Facts(
@@ -52,6 +48,17 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
         nominal_mib=nominal_mib,
         promised=number(labels, f"{prefix}count"),
     )
+
+
+def listed_gpu(labels: Mapping[str, str]) -> tuple[str, int | None]:
+    """(name, memory in MiB) of the machine's GPU in the provider's list, whoever made it."""
+    prefix = _printed_prefix(labels)
+    return (labels.get(f"{prefix}name", ""), number(labels, f"{prefix}memory")) if prefix else ("", None)
+
+
+def _printed_prefix(labels: Mapping[str, str]) -> str | None:
+    printed = (prefix for prefix in _GPU_PREFIXES if any(f"{prefix}{key}" in labels for key in _GPU_KEYS))
+    return next(printed, None)
 
 
 def _part_of(card: Accelerator | None, nominal_mib: int | None) -> int | None:

@@ -27,6 +27,14 @@ LIFECYCLE_TAINT_PREFIXES: Final = (
     "karpenter.sh/unregistered",
     "ToBeDeletedByClusterAutoscaler",
     "cloud.google.com/impending-node-termination",
+    # kubernetes/autoscaler, utils/taints/taints.go: what it leaves out of the node that a group would bring
+    "startup-taint.cluster-autoscaler.kubernetes.io/",
+    "status-taint.cluster-autoscaler.kubernetes.io/",
+    "ignore-taint.cluster-autoscaler.kubernetes.io/",
+    "readiness.k8s.io/",  # kubernetes-sigs/node-readiness-controller
+    "remediator.kubernetes.azure.com/",  # AKS node auto-repair and auto-drain; the next is its older name
+    "remediator.aks.microsoft.com/",
+    "aws-node-termination-handler/",
 )
 #: Start-up taints of agents (node.cilium.io/agent-not-ready, ebs.csi.aws.com/agent-not-ready).
 _STARTUP_TAINT_SUFFIX: Final = "/agent-not-ready"

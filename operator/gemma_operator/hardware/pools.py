@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.hardware import declarations, dra, gke, membership, prices, selectors
+from gemma_operator.hardware import declarations, dra, foreign, gke, membership, prices, selectors
 from gemma_operator.hardware.cards import UNKNOWN, Cards
 from gemma_operator.hardware.declarations import Declaration
 from gemma_operator.hardware.declared import DeclaredPool
-from gemma_operator.hardware.devices import Device, device, resources_of
+from gemma_operator.hardware.devices import Device, arch_of, device, resources_of
 from gemma_operator.hardware.dra import SliceRecord
 from gemma_operator.hardware.facts import Membership
 from gemma_operator.hardware.prospects import Prospect, together
@@ -126,7 +126,12 @@ def _seat(node: NodeRecord, resource: str, matching: Sequence[Declaration], card
 
 def _claimed(node: NodeRecord, slices: Sequence[SliceRecord], cards: Cards) -> Iterator[_Seat]:
     """Devices that are had through a ResourceClaim: nobody can declare an AcceleratorPool for them."""
-    for read in dra.devices_of(slices, cards) if slices else ():
+    for each in dra.devices_of(slices, cards) if slices else ():
+        read = replace(
+            each,
+            arch=arch_of(node, cards.named(each.accelerator)),
+            refused=foreign.operating_system_refused(node.labels) or each.refused,
+        )
         group = membership.of_labels(node.labels) or membership.group_of(read, node.labels)
         yield _Seat(node=node, device=read, group=group, declaration=None, shape=_hash(node, read, group))
 

@@ -147,5 +147,6 @@ def test_what_may_bring_or_offer_nodes_and_what_namespaces_allow_is_read_too():
         ]
     )
     assert [len(found) for found in (fleet.slices, fleet.nodepools, fleet.computeclasses)] == [1, 1, 1]
+    assert [node.name for node in fleet.nodes] == ["n"]  # named by its slice alone
     assert [quota.name for quota in fleet.rules.quotas] == ["q"]
     assert fleets.notes(fleet) == ["note: 1 of kind NodePool passed over"]

@@ -240,7 +240,17 @@ def test_other_vendors_are_recognised_by_their_labels_alone(labels, resource):
     assert pool.shape.refused
 
 
-@pytest.mark.parametrize("resource", ["nvidia.com/hostdev", "rdma/hca", "vpc.amazonaws.com/efa", "cpu"])
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "nvidia.com/hostdev",
+        "nvidia.com/gpumem",
+        "nvidia.com/gpucores",
+        "rdma/hca",
+        "vpc.amazonaws.com/efa",
+        "cpu",
+    ],
+)
 def test_what_is_no_accelerator_makes_no_pool(resource):
     assert pools([NodeRecord("n", {}, (), {resource: 8}, True)], (), packaged()) == ()
 
@@ -256,6 +266,13 @@ def test_what_is_no_accelerator_makes_no_pool(resource):
         "ToBeDeletedByClusterAutoscaler",
         "cloud.google.com/impending-node-termination",
         "ebs.csi.aws.com/agent-not-ready",
+        "startup-taint.cluster-autoscaler.kubernetes.io/registry-cache",
+        "status-taint.cluster-autoscaler.kubernetes.io/unhealthy",
+        "ignore-taint.cluster-autoscaler.kubernetes.io/cilium",
+        "readiness.k8s.io/gpu-driver",
+        "remediator.kubernetes.azure.com/unschedulable",
+        "remediator.aks.microsoft.com/unschedulable",
+        "aws-node-termination-handler/spot-itn",
     ],
 )
 def test_a_taint_of_a_nodes_life_keeps_pods_off_and_changes_no_shape(key):

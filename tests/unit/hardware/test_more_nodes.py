@@ -71,7 +71,7 @@ def aws(name, memory, count, machine):
         (aws("rtx-pro-server-6000", 98304, 1, "g7e.2xlarge"), 1, "nvidia-rtx-pro-6000", 97887, True),
         (aws("a100", 40960, 8, "p4d.24xlarge"), 8, "nvidia-a100-40gb", 40960, True),
         (aws("l4", 2861, 0, "g6f.xlarge"), 1, "nvidia-l4", 2660, False),
-        (aws("rtx-pro-4500", 32768, 1, "g7.2xlarge"), 1, "unknown", 30474, False),
+        (aws("rtx-pro-4500", 32768, 1, "g7.2xlarge"), 1, "nvidia-rtx-pro-4500", 30474, False),
         (
             {"node.kubernetes.io/instance-type": "Standard_ND96isr_H100_v5"},
             8,
@@ -135,7 +135,10 @@ def test_the_number_in_a_gh200s_name_is_its_hosts(host_gb):
     [
         ("nvidia-a100-80gb", "1g.10gb", 9728),
         ("nvidia-a100-80gb", "3g.40gb", 40192),
+        ("nvidia-a100-80gb", "2g.20gb", 19968),
         ("nvidia-h100-80gb", "2g.20gb", 20096),
+        ("nvidia-h100-80gb", "1g.20gb", 20096),
+        ("nvidia-h100-80gb", "3g.40gb", 40448),
         ("nvidia-tesla-a100", "3g.20gb", 20096),
     ],
 )
@@ -217,6 +220,27 @@ def test_a_node_that_is_being_cut_anew_has_no_room_and_keeps_its_shape():  # FR-
 def test_more_devices_than_the_labels_describe_are_of_another_model(offered, labelled, refused):
     found = shape(gfd("NVIDIA-L4", 23034, count=labelled, capability="8.9"), {GPU: str(offered)})
     assert bool(found.refused) is refused
+
+
+@pytest.mark.parametrize(
+    ("labels", "offered"),
+    [
+        # NVIDIA's device plugin with time-slicing or MIG, and nobody who labels it
+        ({"node.kubernetes.io/instance-type": "g5.2xlarge"}, 12),
+        (aws("l4", 22888, 1, "g6.xlarge"), 4),
+        ({"node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}, 7),
+        (gke("nvidia-l4", "g2-standard-8", gke_accelerator_count="1"), 4),
+    ],
+)
+def test_more_devices_than_the_machine_has_are_no_whole_cards(labels, offered):
+    found = shape(labels, {GPU: str(offered)})
+    assert f"{offered} of nvidia.com/gpu are offered and a machine of this type has 1" in found.refused
+    assert shape(labels, {GPU: "1"}).refused == ""
+
+
+def test_a_machine_that_lost_a_card_offers_the_others():
+    found = shape({"node.kubernetes.io/instance-type": "p5.48xlarge"}, {GPU: "7"})
+    assert (found.accelerators_per_node, found.refused) == (7, "")
 
 
 def test_an_unknown_card_is_planned_from_its_memory_and_not_verified():
