@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 
 import httpx
 import pytest
@@ -138,23 +139,107 @@ def test_what_a_pod_lacks_is_said_of_the_deployment_with_the_remedy(team, operat
     team.ready("chat")
 
 
-def test_a_key_without_a_value_is_named_once_the_start_is_over_and_mended_by_a_value(team, operator):
+def put_value(team, value):
+    """Into the key of a Secret that is there; None takes the key out of it."""
+    encoded = value if value is None else base64.b64encode(value.encode()).decode()
+    team.client.merge(secret_path(team, "keys"), {"data": {"chat": encoded}})
+
+
+def test_a_key_without_a_value_is_named_while_the_first_start_still_runs_and_mended_by_a_value(
+    team, operator
+):
     put_secret(team, chat=" \n")
-    team.apply(
-        a_deployment(
-            "chat",
-            hardware={"pools": [team.pool("l4", nodes=1)]},
-            access=ACCESS,
-            serving={"startupTimeoutSeconds": 60},
-        )
-    )
-    said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"), within_seconds=150)
+    team.apply(a_deployment("chat", hardware={"pools": [team.pool("l4", nodes=1)]}, access=ACCESS))
+    said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"))
     assert "not empty into key chat of Secret keys" in condition(said, "Ready")["message"]
     assert condition(said, "Stalled")["reason"] == "SecretMissing"
-    encoded = base64.b64encode(b"sk-1").decode()
-    team.client.merge(secret_path(team, "keys"), {"data": {"chat": encoded}})
-    team.ready("chat", within_seconds=120)
+    (before,) = team.pods("chat")
+    operator.restart()
+    since = team.audit.position
+    generated = _generated(team)
+    until(lambda: _generated(team) > generated, what="the new process asks")
+    assert condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"] == "SecretMissing"
+    assert team.writes(since=since) == []
+    put_value(team, "sk-1")
+    team.ready("chat")
     assert asked(team, "sk-1") == 200
+    assert _same_life(team, before)
+
+
+def _same_life(team, before):
+    """The only pod is the one of before, and its engine was never started again."""
+    (after,) = team.pods("chat")
+    (container,) = after["status"]["containerStatuses"]
+    return (after["metadata"]["uid"], container["restartCount"]) == (before["metadata"]["uid"], 0)
+
+
+GOES = {
+    "the value is emptied": lambda team: put_value(team, ""),
+    "the key is deleted": lambda team: put_value(team, None),
+    "the Secret is deleted": lambda team: team.client.delete(secret_path(team, "keys")),
+}
+COMES = {
+    "the value is emptied": lambda team: put_value(team, "sk-2"),
+    "the key is deleted": lambda team: put_value(team, "sk-2"),
+    "the Secret is deleted": lambda team: put_secret(team, chat="sk-2"),
+}
+
+
+@pytest.mark.parametrize("how", GOES)
+def test_keys_that_go_from_under_a_replica_that_serves_are_not_ready_and_nothing_is_restarted(
+    team, guarded, operator, how
+):
+    (before,) = team.pods("chat")
+    since = team.audit.position
+    GOES[how](team)
+    said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"))
+    assert "not empty into key chat of Secret keys" in condition(said, "Ready")["message"]
+    assert condition(said, "Healthy")["status"] == "False"
+    assert condition(said, "Stalled")["reason"] == "SecretMissing"
+    assert asked(team, "sk-1") == 401
+    assert _behind_the_service(team) == [before["metadata"]["uid"]]
+
+    generated = _generated(team)
+    operator.restart()
+    until(lambda: _generated(team) > generated, what="a restarted operator asks, and is let in")
+    assert condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"] == "SecretMissing"
+
+    COMES[how](team)
+    team.ready("chat")
+    assert asked(team, "sk-2") == 200
+    assert _same_life(team, before)
+    written = [str(write) for write in team.writes(since=since)]
+    assert Counter(written) == {"apply status chat": 2, "create Event": 2}
+
+
+def _behind_the_service(team):
+    """Uids of the pods that are routed to."""
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{team.namespace}/endpointslices"
+    return [
+        endpoint["targetRef"]["uid"]
+        for piece in team.client.get(path)["items"]
+        for endpoint in piece["endpoints"]
+        if endpoint["conditions"]["ready"]
+    ]
+
+
+def test_of_two_replicas_that_lose_their_keys_none_is_replaced_and_the_service_keeps_both(team, operator):
+    put_secret(team, chat="sk-1")
+    pool = team.pool("l4", nodes=2)
+    team.apply(a_deployment("chat", hardware={"pools": [pool]}, access=ACCESS, replicas=2))
+    team.ready("chat")
+    pods = sorted(pod["metadata"]["uid"] for pod in team.pods("chat"))
+    put_value(team, "")
+
+    def both_are_named(deployment):
+        said = condition(deployment, "Ready")
+        return says("Ready", "False", "SecretMissing")(deployment) and "2 of 2 replicas" in said["message"]
+
+    team.sees("GemmaDeployment", "chat", both_are_named)
+    assert sorted(_behind_the_service(team)) == pods
+    put_value(team, "sk-1")
+    team.ready("chat")
+    assert sorted(pod["metadata"]["uid"] for pod in team.pods("chat")) == pods
 
 
 def test_a_key_that_goes_from_the_spec_opens_the_endpoint_by_a_rollout(team, guarded):

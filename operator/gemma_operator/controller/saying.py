@@ -12,7 +12,7 @@ from gemma_operator.backends.kubernetes import speech
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.planner import alternatives
 from gemma_operator.planner.plan import to_status
-from gemma_operator.probing.facts import Verdict, counts_as_proved, verdict
+from gemma_operator.probing.facts import Verdict, serves_users, verdict
 
 
 def still_healthy(snapshot: Snapshot, why: Condition) -> Condition:
@@ -21,7 +21,7 @@ def still_healthy(snapshot: Snapshot, why: Condition) -> Condition:
     # a restarted operator has not asked yet: what was said last stands until it has
     unasked = all(verdict(facts) is Verdict.UNKNOWN for facts in served)
     stands = bool(served) and unasked and _was_healthy(snapshot)
-    if stands or any(counts_as_proved(facts) for facts in served):
+    if stands or any(serves_users(facts) for facts in served):
         return conditions.healthy("at least one proved replica is behind the Service")
     return conditions.not_healthy(why.reason, why.message)
 

@@ -16,6 +16,7 @@ from gemma_operator.probing.facts import (
     ReplicaFacts,
     Verdict,
     counts_as_proved,
+    serves_users,
     verdict,
 )
 
@@ -43,6 +44,8 @@ class Health:
     proved: tuple[Replica, ...]
     #: Of any generation, ready, served and proved.
     answering: tuple[Replica, ...]
+    #: Those of them that refuse every user.
+    keyless: tuple[Replica, ...]
     #: Of any generation, once started: until then the start-up probe is what counts.
     wedged: tuple[Replica, ...]
     ready: int
@@ -51,6 +54,11 @@ class Health:
     def missing(self) -> int:
         """Replicas that are wanted and not proved."""
         return max(0, self.wanted - len(self.proved))
+
+    @property
+    def serves_users(self) -> bool:
+        """At least one replica lets somebody else in than the operator."""
+        return len(self.answering) > len(self.keyless)
 
     @property
     def bound(self) -> int:
@@ -79,6 +87,7 @@ def health(snapshot: Snapshot, *, wanted: int, intent: str, port: int) -> Health
         leaving=tuple(replica for replica in snapshot.replicas if replica.terminating),
         proved=tuple(replica for replica in answering if replica.intent == intent),
         answering=answering,
+        keyless=tuple(replica for replica in answering if not serves_users(snapshot.facts.get(replica.uid))),
         wedged=tuple(r for r in live if r.started and verdict(snapshot.facts.get(r.uid)) is Verdict.WEDGED),
         ready=sum(1 for replica in live if replica.ready),
     )

@@ -14,9 +14,11 @@ from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef, soonest
 from gemma_operator.backends.kubernetes import contested, rollout, speech, standing, unmade_jobs, wedged
+from gemma_operator.backends.kubernetes.health import health
 from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
-from gemma_operator.backends.kubernetes.snapshot import Child, Owner
+from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Replica, Snapshot
 from gemma_operator.backends.kubernetes.view import (
+    DEPLOYMENT,
     View,
     noting_a_wedged_one,
     owner_of,
@@ -97,7 +99,14 @@ def update_available(view: View, now: datetime) -> Decision | None:
     if not version or not same_inputs or view.snapshot.newly_requested("refresh"):
         return None
     message = f"rendered by renderer {version}; set {names.REFRESH_REQUESTED_AT} to take the new form"
-    said = tuple(said for said in speech.everything(view) if said.type not in ("Planned", "Reconciling"))
+    said = [
+        each for each in speech.everything(_as_it_stands(view)) if each.type not in ("Planned", "Reconciling")
+    ]
+    if not standing.is_taken_up(view.snapshot):
+        unheard = f"generation {view.snapshot.generation} is not taken up yet: {message}"
+        said = [each for each in said if each.type not in ("Ready", "Stalled")]
+        said += [conditions.not_ready(Reason.UPDATE_AVAILABLE, unheard)]
+        said += [conditions.stalled(Reason.UPDATE_AVAILABLE, unheard)]
     decision = Decision(
         policy="update_available",
         conditions=(*said, conditions.planned(message, reason=Reason.UPDATE_AVAILABLE)),
@@ -105,6 +114,13 @@ def update_available(view: View, now: datetime) -> Decision | None:
     )
     # the Deployment is left alone, so the youngest pod tells when one was deleted last
     return _less_a_wedged_one(decision, view, last=wedged.youngest(view.snapshot.replicas), now=now)
+
+
+def _as_it_stands(view: View) -> View:
+    """The same view where the template of another renderer is what is wanted: nothing is about to roll."""
+    intent = next(child.intent for child in view.snapshot.children if child.kind == DEPLOYMENT)
+    counted = health(view.snapshot, wanted=view.wanted, intent=intent, port=view.port)
+    return replace(view, health=counted, intent=intent)
 
 
 def look_for_room(view: View, now: datetime) -> Decision | None:
@@ -175,18 +191,28 @@ def _less_a_wedged_one(
 
 
 def still_asking(view: View, now: datetime) -> Decision | None:
-    """A restarted operator has not asked yet: what was said last stands until every ready replica was asked."""
+    """A restarted operator has not asked yet: what was said last stands until every ready replica was asked.
+
+    A start that was refused by its guard for want of a key was told by asking too.
+    """
     snapshot = view.snapshot
     if view.pending or view.surplus or not standing.learnt_by_asking(snapshot):
         return None
+    lacks_a_key = standing.lacks_a_key(snapshot)
     unasked = [
         replica
         for replica in view.health.current
-        if replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN
+        if (replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN)
+        or (lacks_a_key and replica.phase == "Running" and not _looked_at(replica, snapshot))
     ]
     if not unasked:
         return None
     return Decision(policy="still_asking", look_again_after_seconds=snapshot.settings.probe_period_seconds)
+
+
+def _looked_at(replica: Replica, snapshot: Snapshot) -> bool:
+    facts = snapshot.facts.get(replica.uid)
+    return facts is not None and facts.looked_at
 
 
 def provision(view: View, now: datetime) -> Decision | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Condition, ConditionType, Reason
 from gemma_operator.backends.decision import StatusFields
-from gemma_operator.backends.kubernetes import rollout, standing, startup_ledger, troubles, wedged
+from gemma_operator.backends.kubernetes import keyless, rollout, standing, startup_ledger, troubles, wedged
 from gemma_operator.backends.kubernetes.failures import Trouble, unhealthy
 from gemma_operator.backends.kubernetes.health import (
     failing_starts,
@@ -91,6 +91,8 @@ def _ready(view: View, found: Trouble | None) -> Condition:
         return conditions.not_ready(view.weights.reason, view.weights.message)
     if counted.outdated:
         return conditions.not_ready(*_rolling(view, found))
+    if counted.keyless:
+        return _not_proved(view, found)
     if counted.missing == 0:
         ill = unhealthy(counted.proved)
         served = f"{view.wanted} of {view.wanted} replicas are proved at {view.url}"
@@ -108,7 +110,7 @@ def _rolling(view: View, found: Trouble | None) -> tuple[Reason, str]:
     counted = view.health
     way = rollout.words(view.rollout or rollout.FIRST, view.plan, wanted=view.wanted)
     said = f"{way}; {_progress(view)}"
-    on = "the older generation serves on" if counted.answering else "nothing answers"
+    on = keyless.meanwhile(counted)
     if found is not None and found.reason not in _BEFORE_A_NODE:
         return found.reason, f"{found.message}; {on}; {_progress(view)}"
     if failing := failing_starts(view.snapshot, counted.current):
@@ -200,11 +202,12 @@ def _provisioned(view: View, found: Trouble | None) -> Condition:
 
 
 def _healthy(view: View, found: Trouble | None) -> Condition:
-    if view.health.answering:
+    if view.health.serves_users:
         return conditions.healthy("at least one proved replica is behind the Service")
-    if view.wanted == 0:
+    shut = keyless.shut(view.snapshot, view.health)
+    if view.wanted == 0 and shut is None:
         return conditions.not_healthy(Reason.IDLE_AT_ZERO, "nothing runs")
-    why = _not_proved(view, found)
+    why = _not_proved(view, shut or found)
     return replace(why, type=ConditionType.HEALTHY)
 
 

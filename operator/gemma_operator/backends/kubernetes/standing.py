@@ -22,7 +22,14 @@ CALM: Final = frozenset(
     }
 )
 _BY_ASKING: Final = frozenset(
-    reason.value for reason in (Reason.PROBE_FAILED, Reason.WRONG_MODEL, Reason.WEDGED, Reason.NOT_PROBED)
+    reason.value
+    for reason in (
+        Reason.PROBE_FAILED,
+        Reason.WRONG_MODEL,
+        Reason.WEDGED,
+        Reason.NOT_PROBED,
+        Reason.SECRET_MISSING,
+    )
 )
 
 
@@ -62,6 +69,26 @@ def learnt_by_asking(snapshot: Snapshot) -> bool:
     return was_ready(snapshot) or any(
         condition.get("type") == "Ready"
         and condition.get("reason") in _BY_ASKING
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def lacks_a_key(snapshot: Snapshot) -> bool:
+    """It was said of this generation that a Secret or its key is missing: what a guard says of a start, too."""
+    return any(
+        condition.get("type") == "Ready"
+        and condition.get("reason") == Reason.SECRET_MISSING.value
+        and condition.get("observedGeneration") == snapshot.generation
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
+def is_taken_up(snapshot: Snapshot) -> bool:
+    """Of this generation more was said than that another renderer's children stand in its way."""
+    return any(
+        condition.get("type") == "Ready"
+        and condition.get("reason") != Reason.UPDATE_AVAILABLE.value
         and condition.get("observedGeneration") == snapshot.generation
         for condition in snapshot.status.get("conditions", ())
     )

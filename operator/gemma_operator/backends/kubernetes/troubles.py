@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from gemma_operator.api.conditions import Reason
-from gemma_operator.backends.kubernetes import setbacks
+from gemma_operator.backends.kubernetes import keyless, setbacks
 from gemma_operator.backends.kubernetes.failures import Trouble, evicted, not_made, refused, trouble
-from gemma_operator.backends.kubernetes.failures.trouble import told
-from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
 from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
 
 
@@ -20,11 +18,16 @@ def of(view: View) -> Trouble | None:
 
 
 def _found(view: View) -> Iterator[Trouble]:
-    """Pods that are there come before those that are missing; of these, who does not make them comes last but one."""
+    """Pods that are there come before those that are missing; of these, who does not make them comes last but one.
+
+    Replicas that are well and refuse all users come before those that are not well: no user would see them mended.
+    """
     counted, snapshot = view.health, view.snapshot
     if view.weights.holds:
         yield Trouble(view.weights.reason, view.weights.message, final=view.weights.final)
         return
+    if refusing_users := keyless.trouble(snapshot, counted):
+        yield refusing_users
     if living := _of_pods(view):
         yield living
     if counted.missing and (unwelcome := refused(snapshot.replicas, snapshot.refusing_nodes)):
@@ -44,26 +47,5 @@ def _of_pods(view: View) -> Trouble | None:
     if found is not None and found.reason is Reason.UNSCHEDULABLE and snapshot.node_to_come:
         return replace(found, message=f"{found.message}; {snapshot.node_to_come}")
     if found is not None and found.reason is Reason.STARTUP_BUDGET_EXCEEDED:
-        return _without_a_key(snapshot, unproved) or found
+        return keyless.concluded(snapshot, unproved) or found
     return found
-
-
-def _without_a_key(snapshot: Snapshot, unproved: Sequence[Replica]) -> Trouble | None:
-    """A guarded engine that gave the operator a token and its own pod none: the users' Secret holds no key.
-
-    Only once the start-up budget is over. Before, it is what every start looks like between two probes of the kubelet.
-    The operator has its own key and no right to look into that Secret.
-    """
-    access = snapshot.deployment.spec.access if snapshot.deployment is not None else None
-    if access is None or access.api_key is None:
-        return None
-    secret = access.api_key.secret_key_ref
-    for replica in unproved:
-        facts = snapshot.facts.get(replica.uid)
-        if not replica.started and facts is not None and facts.proved_at_seconds is not None:
-            what = (
-                f"pod {replica.name} generates a token for the operator's key and for none of the users' keys"
-            )
-            remedy = f"write a key that is not empty into key {secret.key} of Secret {secret.name}"
-            return told(Reason.SECRET_MISSING, what, remedy=remedy)
-    return None

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from gemma_operator.api import names
 from gemma_operator.backends.kubernetes.policies import POLICIES, decide
 from gemma_operator.backends.kubernetes.render import pod_intent
 from gemma_operator.backends.kubernetes.snapshot import ServedAddress
@@ -208,22 +207,6 @@ def test_children_of_a_dead_namesake_are_waited_for():
     assert decision.policy == "dying_child"
     assert decision.apply == ()
     assert decision.look_again_after_seconds is not None
-
-
-def test_an_upgrade_of_the_operator_touches_nothing_and_says_so():
-    snapshot = a_running_snapshot()
-    older = tuple(
-        replace(child, annotations={**child.annotations, names.RENDERER_VERSION: "older"}, owned_hash="x")
-        if child.kind == "Deployment"
-        else child
-        for child in snapshot.children
-    )
-    decision = decided(replace(snapshot, children=older))
-    assert decision.policy == "update_available"
-    assert decision.apply == ()
-    assert said(decision)["Planned"] == ("True", "UpdateAvailable")
-    refreshed = replace(snapshot, children=older, annotations={names.REFRESH_REQUESTED_AT: "now"})
-    assert decided(refreshed).policy == "provision"
 
 
 def test_a_restarted_operator_keeps_what_was_said_until_it_has_asked():
