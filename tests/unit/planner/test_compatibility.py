@@ -53,6 +53,7 @@ MOE = {"variant": "26B-A4B"}
 ARM64 = {"architecture": "arm64"}
 FP8_KV = {"kv_cache_precision": "FP8"}
 DRAFTS = uses("speculative-decoding")
+TOWERS = flag("enable-tower-connector-lora", "true")
 LMCACHE = flag("kv-transfer-config", '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}')
 NIXL = flag("kv-transfer-config", '{"kv_connector":"NixlConnector","kv_role":"kv_both"}')
 OFFLOADING = flag("kv-transfer-config", '{"kv_connector":"OffloadingConnector","kv_role":"kv_both"}')
@@ -77,6 +78,13 @@ TABLE = [
         "vllm#33992",
         {"driver_major": 535, **uses("own-image")},
         {"driver_major": 580},
+    ),
+    (
+        "shared-by-mps",
+        WARN,
+        "vllm-project/production-stack#504",
+        {"sharing": "mps"},
+        {"sharing": "time-slicing"},
     ),
     ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 8), **FP8_KV}, cc(8, 9)),
     ("fp8-kv-before-ada", REFUSE, "vllm#49077", {**cc(8, 0), **FP8_KV}, {"kv_cache_precision": "BF16"}),
@@ -279,6 +287,8 @@ TABLE = [
     ("lora-before-0.20", REFUSE, "vllm#40693", {**v("0.19.1"), **uses("lora")}, v("0.20.0")),
     ("lora-on-experts", REFUSE, "vllm#53470", {**MOE, **v("0.24.0"), **uses("lora")}, v("0.25.1")),
     ("lora-on-experts", REFUSE, "vllm#53470", {**MOE, **v("0.24.0"), **uses("lora")}, {"variant": "E4B"}),
+    ("lora-of-towers", REFUSE, "vllm#42662", {**TOWERS, **v("0.27.1"), **uses("lora")}, v("0.28.0")),
+    ("lora-of-towers", REFUSE, "vllm#42662", {**TOWERS, **v("0.25.1"), **uses("lora")}, {"flags": {}}),
     ("lora-of-unsloth", WARN, "vllm#41754", uses("lora"), {"features": GOOD.features}),
     ("mtp-before-0.21", REFUSE, "vllm#42005", {**v("0.20.2"), **DRAFTS}, v("0.21.0")),
     ("mtp-under-load", WARN, "vllm#43982", {**v("0.22.1"), **DRAFTS}, v("0.23.0")),
@@ -291,6 +301,7 @@ TABLE = [
         {"features": frozenset({"speculative-decoding"})},
     ),
     ("mtp-on-experts-0.25", REFUSE, "vllm#49008", {**MOE, **v("0.25.1"), **DRAFTS}, {"variant": "31B"}),
+    ("mtp-on-experts-0.25", REFUSE, "vllm#49008", {**MOE, **v("0.26.0"), **DRAFTS}, v("0.27.0")),
     (
         "mtp-with-fp8-kv-on-hopper",
         REFUSE,
