@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from cluster.teams import CHILDREN, a_deployment, condition, says
-from cluster.waiting import throughout
+from cluster.test_lies import MOST_WRITES, WINDOW_SECONDS, at_rest, writes_of
+from cluster.waiting import throughout, until
+from gemma_operator.errors import NotFound
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
@@ -79,3 +84,36 @@ def test_a_namesake_made_right_after_a_deletion_waits_for_the_old_children_to_go
     for kind in CHILDREN:
         (owner,) = team.get(kind, "chat")["metadata"]["ownerReferences"]
         assert owner["uid"] == new["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("kind", ["Service", "Deployment"])
+def test_what_a_clean_up_deletes_each_time_is_made_ever_more_seldom_and_that_is_said(team, figure, kind):
+    team.apply(a_deployment("chat", hardware={"pools": [team.pool("l4", nodes=2)]}))
+    team.ready("chat")
+    since, began, gone = team.audit.position, time.monotonic(), set()
+    while time.monotonic() < began + WINDOW_SECONDS:
+        if stands := team.find(kind, "chat"):
+            gone.add(stands["metadata"]["uid"])
+            with contextlib.suppress(NotFound):
+                team.delete(kind, "chat")
+        time.sleep(0.1)  # as often as such a tool looks
+    made = writes_of(team, kind, since)
+    figure(f"writes of a {kind} that was deleted {len(gone)} times within a window: {made}")
+    assert 2 <= made <= MOST_WRITES
+    said = team.sees("GemmaDeployment", "chat", says("Stalled", "True", "Conflict"))
+    assert f"somebody deletes {kind} chat each time that it is made" in condition(said, "Ready")["message"]
+    team.ready("chat", within_seconds=2 * WINDOW_SECONDS)
+    at_rest(team)
+
+
+def test_who_suspends_and_resumes_again_and_again_deletes_nothing_that_is_missed(team):
+    team.apply(a_deployment("chat", hardware={"pools": [team.pool("l4", nodes=1)]}))
+    for _ in range(4):
+        team.ready("chat")
+        team.change("chat", {"suspend": True})
+        for kind in CHILDREN:
+            team.gone(kind, "chat")
+        until(lambda: not team.pods("chat", leaving=True), what="the pods are gone")
+        team.change("chat", {"suspend": False})
+    team.ready("chat")
+    assert [event for event in team.events() if event["reason"] == "Conflict"] == []

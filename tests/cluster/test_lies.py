@@ -13,8 +13,8 @@ from cluster.waiting import throughout, until
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
 #: `contestWindowSeconds` of the operator under test; 600 by default, and then all pauses are as much longer.
-_WINDOW_SECONDS = 20
-_MOST_WRITES = 5
+WINDOW_SECONDS = 20
+MOST_WRITES = 5
 _MISDIRECTS = 'op: "replace", path: "/spec/ports/0/targetPort", value: 9999'
 _MIRRORS = 'op: "replace", path: "/spec/template/spec/containers/0/image", value: "mirror.example.com/vllm:1"'
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -91,15 +91,15 @@ def test_pods_answer_and_the_address_does_not(team: Team, chat, misdirected, fig
     throughout(
         lambda: says("Ready", "False", "Conflict")(team.get("GemmaDeployment", "chat")),
         what="Ready stays False",
-        seconds=_WINDOW_SECONDS - (time.monotonic() - began),
+        seconds=WINDOW_SECONDS - (time.monotonic() - began),
     )
-    tried = _writes(team, "Service", since)
+    tried = writes_of(team, "Service", since)
     figure(f"writes of a Service that a policy misdirects, within a window: {tried}")
-    assert 2 <= tried <= _MOST_WRITES, "a field that is changed back is tried again, and not fought over"
+    assert 2 <= tried <= MOST_WRITES, "a field that is changed back is tried again, and not fought over"
     misdirected()
-    team.ready(within_seconds=_WINDOW_SECONDS)
+    team.ready(within_seconds=WINDOW_SECONDS)
     assert team.get("Service", "chat")["spec"]["ports"][0]["targetPort"] != 9999
-    _at_rest(team)
+    at_rest(team)
 
 
 def test_a_mirror_of_images_that_admission_sets_is_remarked_and_left_so(team: Team):
@@ -113,7 +113,7 @@ def test_a_mirror_of_images_that_admission_sets_is_remarked_and_left_so(team: Te
         assert stands == "mirror.example.com/vllm:1", "the policy is in force"
         remark = "admission changes spec.template.spec.containers[engine].image of Deployment chat"
         assert remark in condition(ready, "Provisioned")["message"]
-        _at_rest(team)
+        at_rest(team)
     finally:
         for path in paths:
             team.client.delete(path)
@@ -122,12 +122,12 @@ def test_a_mirror_of_images_that_admission_sets_is_remarked_and_left_so(team: Te
 def test_a_controller_that_takes_a_field_back_is_named_and_not_fought_over(team: Team, chat, figure):
     since, began = team.audit.position, time.monotonic()
     taken = 0
-    while time.monotonic() < began + _WINDOW_SECONDS:
+    while time.monotonic() < began + WINDOW_SECONDS:
         taken += _opens(team)
         time.sleep(0.1)  # as often as such a controller looks
-    tried = _writes(team, "NetworkPolicy", since)
+    tried = writes_of(team, "NetworkPolicy", since)
     figure(f"writes of a NetworkPolicy that was opened {taken} times within a window: {tried}")
-    assert 2 <= tried <= _MOST_WRITES
+    assert 2 <= tried <= MOST_WRITES
     said = team.sees("GemmaDeployment", "chat", says("Stalled", "True", "Conflict"))
     message = condition(said, "Ready")["message"]
     live = team.get("NetworkPolicy", "chat")
@@ -136,8 +136,8 @@ def test_a_controller_that_takes_a_field_back_is_named_and_not_fought_over(team:
     ]
     assert f"field manager {theirs[-1]} changes spec.ingress[0]" in message
     assert says("Healthy", "True")(said), "who is let in is another matter than whether it answers"
-    team.ready(within_seconds=_WINDOW_SECONDS)
-    _at_rest(team)
+    team.ready(within_seconds=WINDOW_SECONDS)
+    at_rest(team)
 
 
 def test_a_deployment_that_somebody_keeps_from_going_is_not_ready_any_more(team: Team, chat):
@@ -147,7 +147,7 @@ def test_a_deployment_that_somebody_keeps_from_going_is_not_ready_any_more(team:
     going = team.sees("GemmaDeployment", "chat", says("Ready", "False", "Deleting"))
     assert "backup.example.com/kept" in condition(going, "Ready")["message"]
     assert says("Healthy", "True")(going), "what it owns goes when it has gone"
-    _at_rest(team)
+    at_rest(team)
     team.client.merge(path, {"metadata": {"finalizers": None}})
     team.gone("GemmaDeployment", "chat")
 
@@ -160,11 +160,13 @@ def _opens(team: Team) -> bool:
     return True
 
 
-def _writes(team: Team, kind: str, since: int) -> int:
+def writes_of(team: Team, kind: str, since: int) -> int:
+    """How often the operator wrote objects of one kind."""
     return sum(1 for write in team.writes(since=since) if write.kind == kind)
 
 
-def _at_rest(team: Team) -> None:
+def at_rest(team: Team) -> None:
+    """What was said is written, and nothing more is."""
     said = condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"]
     until(lambda: team.events()[-1]["reason"] == said, what="the last change of state was told")
     since = team.audit.position

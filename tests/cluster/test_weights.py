@@ -242,6 +242,21 @@ def test_in_a_privileged_namespace_the_first_pod_of_a_node_fills_its_folder(oper
     assert [container["name"] for container in pod["spec"]["initContainers"]] == ["folder", "weights"]
 
 
+def test_a_job_that_a_clean_up_took_is_not_missed_by_pods_that_do_well(operator, team, volumes):
+    """The Job's own time to live, as admission sets it in many clusters."""
+    a_claim(team)
+    team.apply(deployment(team, weights=CACHE))
+    team.ready()
+    team.told_of_ready()
+    since = team.audit.position
+    team.change("chat-weights", {"ttlSecondsAfterFinished": 0}, kind="Job")
+    team.gone("Job", "chat-weights")
+    operator.restart()
+    throughout(lambda: team.writes(since=since) == [], what="it is not made again", seconds=5)
+    ready = team.ready()
+    assert condition(ready, "WeightsReady")["status"] == "True"
+
+
 def test_at_rest_a_kept_cache_costs_nothing(operator, team, volumes):
     a_claim(team)
     team.apply(deployment(team, weights=CACHE))
