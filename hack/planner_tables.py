@@ -150,11 +150,17 @@ def example(catalog: Catalog) -> str:
     (fit,) = feasible(request, [shape], catalog).fits
     found = sums.sum_of(fit.candidate, fit, request=request, catalog=catalog)
     assert found is not None
-    lines = ["| step | MiB | how |", "|---|---:|---|"]
-    for line in found.lines:
-        size = "" if line.size_bytes is None else f"{line.size_bytes / MIB:,.1f}"
-        lines.append(f"| {line.section}: {line.label} | {size} | {line.how} |")
-    return "\n".join(lines)
+    rows = (
+        f"| {line.section}: {line.label} | {_size(line.size_bytes)} | {line.how} |" for line in found.lines
+    )
+    return "\n".join(("| step | MiB | how |", "|---|---:|---|", *rows))
+
+
+def _size(size_bytes: int | None) -> str:
+    """A token's few bytes would be 0.0 MiB."""
+    if size_bytes is None:
+        return ""
+    return f"{size_bytes:,} B" if abs(size_bytes) < MIB else f"{size_bytes / MIB:,.1f}"
 
 
 def _table(head: tuple[str, ...], compared: list[Compared]) -> str:

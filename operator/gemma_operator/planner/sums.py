@@ -11,28 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gemma_operator.catalog.records import AttentionLayers, Catalog
-from gemma_operator.planner import weights
+from gemma_operator.catalog.records import Catalog
+from gemma_operator.planner import sum_lines, weights
 from gemma_operator.planner.fit import TEXT_ONLY, Fitting
 from gemma_operator.planner.needs import Card, Row
+from gemma_operator.planner.sum_lines import Line
 from gemma_operator.planner.values import Candidate, Fit, Request
-from gemma_operator.planner.vllm import overhead
 from gemma_operator.planner.words import number
 
 MIB: Final = 1024**2
-GIB: Final = 1024**3
 YES, TIGHT, NO = "yes", "tight", "no"
-DRAFTER: Final = "drafter"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One step. `size_bytes` is on each GPU; None where the step is a count."""
-
-    section: str
-    label: str
-    size_bytes: int | None
-    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +110,14 @@ def sum_of(candidate: Candidate, fit: Fit | None, *, request: Request, catalog: 
     lines = (
         *_device_lines(candidate, card),
         *_weights_lines(found, card, request, fitting),
-        *_overhead_lines(found, terms),
-        *_kv_lines(found),
+        *sum_lines.overhead_lines(
+            terms,
+            gpus=candidate.tensor_parallel,
+            taken_bytes=overhead_bytes,
+            batch=row.batched_tokens,
+            sequences=sequences,
+        ),
+        *_kv_lines(found, sum_lines.Cut(candidate, row, fitting.rules.in_flight_batches)),
         *_verdict_lines(found),
     )
     return replace(found, lines=lines)
@@ -153,7 +147,7 @@ def _device_lines(candidate: Candidate, card: Card) -> Iterator[Line]:
             "card", "as the driver reports it", shape.device_memory_mib * MIB, _mib(shape.device_memory_mib)
         )
     yield Line("card", "seen by the engine", device.visible_mib * MIB, _mib(device.visible_mib))
-    how = f"--gpu-memory-utilization {_fraction(device.utilization_basis_points)}"
+    how = f"seen x --gpu-memory-utilization {_fraction(device.utilization_basis_points)}"
     yield Line("card", "usable", device.usable_bytes, how)
 
 
@@ -175,83 +169,23 @@ def _weights_lines(found: Sum, card: Card, request: Request, fitting: Fitting) -
     if buffers := fitting.adapter_bytes(candidate):
         yield Line("weights", "adapters", buffers, f"buffers of {request.adapters}, up to the highest rank")
     if drafter := found.weights_bytes - card.weights_bytes:
-        yield Line("weights", DRAFTER, drafter, f"{candidate.variant.name}'s own, as published")
+        yield Line("weights", sum_lines.DRAFTER, drafter, f"{candidate.variant.name}'s own, as published")
     yield Line("weights", "weights", found.weights_bytes, checkpoint.repo)
 
 
-def _overhead_lines(found: Sum, terms: overhead.Terms) -> Iterator[Line]:
-    gpus = found.candidate.tensor_parallel
-    base = "context and workspace" if gpus == 1 else f"context, workspace and buffers between {gpus} GPUs"
-    yield Line("overhead", "base", _gib(terms.base_gib), base)
-    sequences = f"{number(found.sequences)} sequences"
-    if terms.held_gib:
-        yield Line("overhead", "counts by word", _gib(terms.held_gib), f"{sequences}, kept for good")
-    batch = f"{number(found.row.batched_tokens)} batched tokens"
-    yield Line("overhead", "forward pass", _gib(terms.forward_gib), batch)
-    yield Line("overhead", "sampler", _gib(terms.sampler_gib), sequences)
-    yield Line(
-        "overhead", "CUDA graphs", _gib(terms.graphs_gib), "the engine's estimate, where it deducts one"
-    )
-    if terms.inputs_gib:
-        how = f"{batch}, kept for good; the engine counts them to its load"
-        yield Line("overhead", "per-layer inputs", _gib(terms.inputs_gib), how)
-    if drafter := found.overhead_bytes - terms.total_bytes:
-        yield Line("overhead", DRAFTER, drafter, "measured beside its weights")
-    how = "base + counts by word + the larger of forward pass and sampler + graphs"
-    how += " + per-layer inputs" if terms.inputs_gib else ""
-    yield Line("overhead", "overhead", found.overhead_bytes, how)
-
-
-def _kv_lines(found: Sum) -> Iterator[Line]:
+def _kv_lines(found: Sum, cut: sum_lines.Cut) -> Iterator[Line]:
     row, layout = found.row, found.row.layout
-    variant, gpus = found.candidate.variant, found.candidate.tensor_parallel
-    each = row.kv_precision.element_bytes
-    for kind, layers in (("sliding", variant.sliding), ("full", variant.full)):
-        yield Line("KV cache", f"a token in a {kind} layer", *_token(layers, gpus, each))
-    how = f"{layout.groups} groups of layers, at least {layout.smallest_block_tokens} tokens a block"
-    yield Line("KV cache", "a block of the pool", layout.block_bytes, how)
-    blocks = f"{number(layout.blocks_per_request)} blocks"
-    yield Line(
-        "KV cache",
-        f"one request of {number(row.context_length)} tokens",
-        layout.blocks_per_request * layout.block_bytes,
-        f"{blocks}: {_blocks_by_kind(found)}",
-    )
+    yield from cut.lines()
     spare = f" + {layout.spare_blocks} spare" if layout.spare_blocks else ""
-    needed = layout.blocks_needed(found.concurrency)
-    how = f"{number(needed)} blocks = {found.concurrency} x {blocks}{spare}"
+    each, needed = number(layout.blocks_per_request), layout.blocks_needed(found.concurrency)
+    how = f"{number(needed)} blocks = {found.concurrency} x {each}{spare}"
     yield Line("KV cache", "needed", row.kv_bytes, how)
     yield Line("KV cache", "left", found.available_bytes, "usable - weights - overhead")
     yield Line("KV cache", "blocks", None, f"{number(found.blocks)} = left / a block, rounded down")
-    held = f"{found.concurrency_held:.2f} = {number(found.blocks)} / {number(layout.blocks_per_request)}"
+    held = f"{found.concurrency_held:.2f} = {number(found.blocks)} / {each}"
     yield Line("KV cache", "requests held at once", None, held)
     longest = f"{number(found.longest_context)} tokens x {found.concurrency}"
     yield Line("KV cache", "longest context that fits", None, f"{longest} with these settings")
-
-
-def _blocks_by_kind(found: Sum) -> str:
-    """Which layers the blocks of one request are for."""
-    layout, variant = found.row.layout, found.candidate.variant
-    if layout.groups == 1:
-        return f"{layout.smallest_block_tokens} tokens of every layer in each"
-    gpus, each = found.candidate.tensor_parallel, found.row.kv_precision.element_bytes
-    group = min(variant.sliding.layers, variant.full.layers)
-    tokens = layout.block_bytes // group // _token(variant.full, gpus, each)[0]
-    full_groups, full_blocks = -(-variant.full.layers // group), -(-found.row.context_length // tokens)
-    sliding_groups = layout.groups - full_groups
-    sliding_blocks = (layout.blocks_per_request - full_groups * full_blocks) // sliding_groups
-    return (
-        f"full layers {full_groups} x {number(full_blocks)} of {tokens} tokens, sliding layers {sliding_groups} x "
-        f"{number(sliding_blocks)} (window, what is in flight, and one more)"
-    )
-
-
-def _token(layers: AttentionLayers, gpus: int, element_bytes: int) -> tuple[int, str]:
-    heads = max(1, layers.kv_heads // gpus)
-    how = (
-        f"{heads} heads x {layers.head_dim} x 2 (keys and values) x {element_bytes} B; {layers.layers} layers"
-    )
-    return heads * layers.head_dim * 2 * element_bytes, how
 
 
 def _verdict_lines(found: Sum) -> Iterator[Line]:
@@ -276,7 +210,3 @@ def _fraction(basis_points: int) -> str:
 
 def _mib(mib: int) -> str:
     return f"{number(mib)} MiB"
-
-
-def _gib(gib: float) -> int:
-    return int(gib * GIB)

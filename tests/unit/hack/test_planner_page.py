@@ -67,7 +67,7 @@ def test_the_example_adds_up_by_hand():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 3 and ": " in cells[0]:
             rows[cells[0]] = cells[1].replace(",", "")
-    mib = {name: float(size) for name, size in rows.items() if size}
+    mib = {name: float(size) for name, size in rows.items() if size and not size.endswith(" B")}
 
     usable = 81080 * 0.92
     weights = (
@@ -85,6 +85,8 @@ def test_the_example_adds_up_by_hand():
     assert mib["overhead: overhead"] == pytest.approx(overhead, abs=0.06)
     assert mib["KV cache: a block of the pool"] == block == 2.5
     assert (sliding, request) == (577, 3909)
+    assert rows["KV cache: a token in a sliding layer"] == f"{16 * 256 * 2 * 2} B"
+    assert rows["KV cache: a token in a full layer"] == f"{4 * 512 * 2 * 2} B"
     assert mib["KV cache: needed"] == (request + 1) * block
     assert mib["KV cache: left"] == pytest.approx(left, abs=0.06)
     assert mib["verdict: to spare"] == pytest.approx(left - (request + 1) * block, abs=0.06)

@@ -13,6 +13,7 @@ from gemma_operator.planner.demand import demand, disk_bytes
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.plan import from_fit
 from gemma_operator.planner.request import from_spec
+from gemma_operator.planner.sum_lines import DRAFTER
 from gemma_operator.planner.values import DRAFTING, Candidate, Drafting
 from gemma_operator.planner.vllm import drafting
 from plans import some_serving
@@ -175,7 +176,7 @@ def test_the_whole_sum_shows_it():
     catalog = with_evidence(MEASURED)
     request, fit = fitted(catalog)
     found = sums.sum_of(fit.candidate, fit, request=request, catalog=catalog)
-    drafters = [(line.section, line.size_bytes) for line in found.lines if line.label == sums.DRAFTER]
+    drafters = [(line.section, line.size_bytes) for line in found.lines if line.label == DRAFTER]
     assert drafters == [("weights", int(0.90 * GIB / 2)), ("overhead", GIB // 4)]
     assert found.available_bytes == fit.memory.kv_cache_bytes
     assert found.fits == sums.YES

@@ -1,6 +1,5 @@
 """The memory sum adds up, and its figures are those that the plan was made of."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -63,21 +62,6 @@ def test_the_lines_of_a_section_add_up_to_its_last(section):
         assert sum(sizes.values()) == pytest.approx(last.size_bytes, abs=16)
 
 
-def test_the_blocks_of_a_request_are_those_of_its_layers():
-    request, found = verdicts()
-    for fit in found.fits:
-        total = sums.sum_of(fit.candidate, fit, request=request, catalog=CATALOG)
-        how = next(line.how for line in total.lines if line.label.startswith("one request"))
-        blocks, full, full_each, sliding, sliding_each = (
-            int(figure.replace(",", ""))
-            for figure in re.fullmatch(
-                r"([\d,]+) blocks: full layers (\d+) x ([\d,]+) of \d+ tokens, sliding layers (\d+) x ([\d,]+) .*",
-                how,
-            ).groups()
-        )
-        assert full * full_each + sliding * sliding_each == blocks
-
-
 def test_without_the_hybrid_manager_there_is_one_group():
     request, found = verdicts()
     flags = (("disable-hybrid-kv-cache-manager", "true"),)
@@ -85,7 +69,12 @@ def test_without_the_hybrid_manager_there_is_one_group():
     total = sums.sum_of(
         fit.candidate, None, request=replace(request, engine_overrides=flags), catalog=CATALOG
     )
-    assert any("every layer" in line.how for line in total.lines)
+    block, layer = total.row.layout.block_bytes, "50 x 16,384 B + 10 x 8,192 B"
+    how = {line.label: line.how for line in total.lines}
+    assert how["a block of the pool"] == f"16 tokens x ({layer})"
+    assert block == 16 * (50 * 16384 + 10 * 8192)
+    request = next(how for label, how in how.items() if label.startswith("one request"))
+    assert request == "512 blocks: 8192 tokens / 16, rounded up"
 
 
 def test_a_candidate_without_a_pool_has_no_sum():

@@ -34,9 +34,17 @@ class Terms:
     held_gib: float
     forward_gib: float
     sampler_gib: float
-    graphs_gib: float
+    #: With few sizes captured, with all, and how many of all are.
+    graphs_few_gib: float
+    graphs_all_gib: float
+    graphs_share: float
     #: Kept for good from loading on, so that the engine's logs count it among the weights.
     inputs_gib: float
+
+    @property
+    def graphs_gib(self) -> float:
+        """Between few sizes and all, in proportion."""
+        return self.graphs_few_gib + (self.graphs_all_gib - self.graphs_few_gib) * self.graphs_share
 
     @property
     def beside_load_bytes(self) -> int:
@@ -64,12 +72,17 @@ def terms(  # noqa: PLR0913 - what it depends on, all by keyword
 ) -> Terms:
     """The lines of `overhead_bytes`."""
     by = runner(model, variant, engine_version, second=second_runner)
+    deducted = graphs_deducted and by.graphs_gib > 0
+    more = 0.0 if tensor_parallel == 1 else model.graphs_parallel_more_gib
     return Terms(
         base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
         held_gib=by.held_mib_per_sequence * max_sequences / 1024,
         forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
         sampler_gib=by.sampler_mib_per_sequence * max_sequences / 1024,
-        graphs_gib=_graphs_gib(model, by, tensor_parallel, max_sequences) if graphs_deducted else 0.0,
+        graphs_few_gib=by.graphs_few_gib if deducted else 0.0,
+        graphs_all_gib=by.graphs_gib + more if deducted else 0.0,
+        # captured up to twice the sequences
+        graphs_share=min(2 * max_sequences, model.graphs_largest_batch) / model.graphs_largest_batch,
         inputs_gib=_inputs_bytes(variant, max_batched_tokens) / GIB,
     )
 
@@ -141,12 +154,3 @@ def _inputs_bytes(variant: Variant, max_batched_tokens: int) -> int:
     shared = linears.queries_only_sliding + linears.queries_only_full
     layers = variant.sliding.layers + variant.full.layers + shared
     return max_batched_tokens * layers * linears.per_layer_input * _BF16_BYTES
-
-
-def _graphs_gib(model: OverheadModel, by: ModelRunner, tensor_parallel: int, max_sequences: int) -> float:
-    """Graphs are captured up to twice the sequences, at most 512: between few and all, in proportion."""
-    if by.graphs_gib == 0:
-        return 0.0
-    share = min(2 * max_sequences, model.graphs_largest_batch) / model.graphs_largest_batch
-    more = 0.0 if tensor_parallel == 1 else model.graphs_parallel_more_gib
-    return by.graphs_few_gib + (by.graphs_gib + more - by.graphs_few_gib) * share
