@@ -13,6 +13,8 @@ Json = Mapping[str, Any]
 
 #: The kubelet keeps so much of a log (pkg/kubelet/container/runtime.go); of a file more, which is cut to the same.
 LAST_WORDS_BYTES: Final = 2048
+#: Its message says for how long the kubelet waits, another figure after each end: no matter of a status.
+_BACK_OFF: Final = "CrashLoopBackOff"
 #: A container that waits for its turn and for nothing else.
 _IN_TURN: Final = frozenset({"", "PodInitializing", "ContainerCreating"})
 
@@ -42,10 +44,11 @@ def container(status: Json) -> Container:
     """Cut from a containerStatus (core/v1)."""
     waiting = status.get("state", {}).get("waiting") or {}
     ended = ended_of(status)
+    why = waiting.get("reason", "")
     return Container(
         name=status.get("name", ""),
-        waiting_reason=waiting.get("reason", ""),
-        waiting_message=waiting.get("message", ""),
+        waiting_reason=why,
+        waiting_message="" if why == _BACK_OFF else waiting.get("message", ""),
         terminated_reason=ended.get("reason", ""),
         terminated_message=last_words(ended.get("message", "")),
         exit_code=ended.get("exitCode"),

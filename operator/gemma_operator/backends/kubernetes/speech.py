@@ -112,7 +112,7 @@ def _rolling(view: View, found: Trouble | None) -> tuple[Reason, str]:
     said = f"{way}; {_progress(view)}"
     on = keyless.meanwhile(counted)
     if found is not None and found.reason not in _BEFORE_A_NODE:
-        return found.reason, f"{found.message}; {on}; {_progress(view)}"
+        return found.reason, f"{on}: {found.message}"
     if failing := failing_starts(view.snapshot, counted.current):
         replica, facts = failing
         assert facts.failure is not None

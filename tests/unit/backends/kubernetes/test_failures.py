@@ -107,6 +107,14 @@ def test_both_figures_of_a_memory_refusal_are_in_the_message(name):
     assert len(re.findall(r"[\d.]+ GiB", found.message)) == 2
 
 
+@pytest.mark.parametrize("each", [each for each in ALL if each.name.startswith("image-")], ids=ids)
+def test_why_an_image_does_not_come_stands_last_and_is_not_cut_off(each):
+    message = found_of(each).message
+    cause = each.text.rpartition(": ")[2]
+    assert cause[:40] in message
+    assert "rpc error" not in message
+
+
 class TestHostMemory:
     def test_it_is_what_kubernetes_calls_so_and_names_what_to_change(self):
         found = trouble([starting(terminated_reason="OOMKilled", exit_code=137, restarts=1)])

@@ -180,6 +180,19 @@ def test_an_engine_that_was_started_again_still_says_why_it_ended():
     assert (replica.terminated_reason, replica.exit_code, replica.restarts) == ("OOMKilled", 137, 2)
 
 
+def test_how_long_the_kubelet_waits_before_the_next_start_is_not_kept():
+    """ "back-off 40s restarting failed container …": another figure after each end, which nobody has to write."""
+
+    def waiting(seconds):
+        state = {
+            "waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {seconds}s restarting failed"}
+        }
+        return cut_replica(a_pod(status=with_engine(state=state)))
+
+    assert waiting(10) == waiting(300)
+    assert waiting(10).waiting_reason == "CrashLoopBackOff"
+
+
 def test_the_end_of_a_long_message_is_what_is_kept():
     status = with_engine(state={"terminated": {"message": "x" * 4000 + "KV cache too small"}})
     message = cut_replica(a_pod(status=status)).terminated_message

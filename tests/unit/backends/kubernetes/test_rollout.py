@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gemma_operator.api import names
+from gemma_operator.api.conditions import MESSAGE_MAX_LENGTH
 from gemma_operator.backends.decision import Ask
 from gemma_operator.backends.kubernetes import rollout
 from gemma_operator.backends.kubernetes.claims import ClaimRecord
@@ -330,6 +331,18 @@ def test_a_new_generation_that_ends_by_itself_is_said_with_its_reason():
     assert reason.startswith("Image")
     assert "the older generation serves on" in message(decision)
     assert said(decision)["Healthy"] == ("True", "Serving")
+
+
+@pytest.mark.parametrize("name", ["kv-cache-too-small", "cuda-out-of-memory"])
+def test_of_a_new_generation_that_refuses_again_the_remedy_is_said_to_its_end(name):
+    words = (Path(__file__).parents[3] / f"data/failures/{name}.txt").read_text().split("\n", 3)[3]
+    new = a_replica(
+        "chat-7f6688898f-gfgbt", ready=False, started=False, terminated_message=words, exit_code=1, restarts=3
+    )
+    decision = decided(rolling(SURGING, new=new), plan=a_plan(correction_mib=2933))
+    assert message(decision).startswith("the older generation serves on: planned again with 2933 MiB")
+    assert message(decision).endswith("or allow larger GPUs in hardware")
+    assert len(message(decision)) <= MESSAGE_MAX_LENGTH
 
 
 def test_the_page_lists_every_way_that_can_be_chosen():

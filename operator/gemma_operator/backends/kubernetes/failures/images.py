@@ -8,6 +8,7 @@ Kubelets before 1.32 say only "Back-off pulling image" between two tries; then i
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gemma_operator.api.conditions import Reason
@@ -27,6 +28,11 @@ _WAITS: Final = frozenset(
         "SignatureValidationFailed",
     }
 )
+#: What every pull begins with, and the image's name for the second time: the cause stands last, and room is scarce.
+_PREAMBLE: Final = re.compile(
+    r"rpc error: code = \w+ desc = |failed to pull and unpack image (?=\"[^\"]+\": failed)"
+)
+_TWICE: Final = re.compile(r"(\"[^\"]+\"): failed to resolve reference \1: ")
 _NO_SUCH_IMAGE: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 _NO_ANSWER: Final = (
     "let the nodes reach the registry, or name one that answers in serving.engine.image or the operator's image "
@@ -93,7 +99,11 @@ def image(replica: Replica) -> Trouble | None:
             reason, remedy = (found[0].reason, found[0].remedy) if found else (Reason.IMAGE_PULL, "")
             if each.waiting_reason in _NO_SUCH_IMAGE:
                 reason, remedy = Reason.IMAGE_NOT_FOUND, ""
-            words = each.waiting_message or each.waiting_reason
+            words = _without_repetition(each.waiting_message) or each.waiting_reason
             what = f"pod {replica.name} cannot pull its image"
             return told(reason, what, words, node=replica.node, remedy=remedy)
     return None
+
+
+def _without_repetition(words: str) -> str:
+    return _TWICE.sub(r"\1: ", _PREAMBLE.sub("", words))

@@ -47,7 +47,7 @@ def host_out_of_memory(replica: Replica) -> Trouble | None:
     """Only where Kubernetes says so: exit code 137 alone is any SIGKILL, of a probe that failed too often too."""
     for each in replica.containers:
         if each.terminated_reason == "OOMKilled":
-            what = f"{replica.whose(each)} was killed for using more host memory than its limit"
+            what = f"{replica.whose(each)} was killed for its use of host memory, by its limit or the node's"
             return told(Reason.HOST_OUT_OF_MEMORY, what, final=each.restarts > 1)
     return None
 

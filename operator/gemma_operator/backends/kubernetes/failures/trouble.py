@@ -9,7 +9,7 @@ from gemma_operator.api.conditions import Reason
 from gemma_operator.scrub import excerpt
 
 #: Below the 512 of a condition: other words may come before and after.
-MOST_CHARACTERS: Final = 420
+MOST_CHARACTERS: Final = 400
 _LEAST_EXCERPT: Final = 60
 
 
