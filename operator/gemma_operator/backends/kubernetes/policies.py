@@ -99,9 +99,12 @@ def update_available(view: View, now: datetime) -> Decision | None:
     if not version or not same_inputs or view.snapshot.newly_requested("refresh"):
         return None
     message = f"rendered by renderer {version}; set {names.REFRESH_REQUESTED_AT} to take the new form"
-    said = [
-        each for each in speech.everything(_as_it_stands(view)) if each.type not in ("Planned", "Reconciling")
-    ]
+    stands = _as_it_stands(view)
+    if _is_asking(stands):
+        return Decision(
+            policy="update_available", look_again_after_seconds=view.snapshot.settings.probe_period_seconds
+        )
+    said = [each for each in speech.everything(stands) if each.type not in ("Planned", "Reconciling")]
     if not standing.is_taken_up(view.snapshot):
         unheard = f"generation {view.snapshot.generation} is not taken up yet: {message}"
         said = [each for each in said if each.type not in ("Ready", "Stalled")]
@@ -137,8 +140,13 @@ def announce_gap(view: View, now: datetime) -> Decision | None:
     said = speech.everything(view)
     if standing.stands(said, snapshot):
         return None
-    # the status that is written brings the next look
-    return Decision(policy="announce_gap", conditions=said, status=speech.status(view))
+    # the status that is written brings the next look; what was asked for is done by that one, and not by saying so
+    status = replace(
+        speech.status(view),
+        last_handled_replan_at=snapshot.status.get("lastHandledReplanAt"),
+        last_handled_refresh_at=snapshot.status.get("lastHandledRefreshAt"),
+    )
+    return Decision(policy="announce_gap", conditions=said, status=status)
 
 
 def fall_back(view: View, now: datetime) -> Decision | None:
@@ -191,23 +199,28 @@ def _less_a_wedged_one(
 
 
 def still_asking(view: View, now: datetime) -> Decision | None:
-    """A restarted operator has not asked yet: what was said last stands until every ready replica was asked.
+    """A restarted operator has not asked yet: what was said last stands until it has."""
+    if view.pending or view.surplus or not _is_asking(view):
+        return None
+    return Decision(
+        policy="still_asking", look_again_after_seconds=view.snapshot.settings.probe_period_seconds
+    )
+
+
+def _is_asking(view: View) -> bool:
+    """What was said was learnt by asking, and some ready replica was not asked by this process yet.
 
     A start that was refused by its guard for want of a key was told by asking too.
     """
     snapshot = view.snapshot
-    if view.pending or view.surplus or not standing.learnt_by_asking(snapshot):
-        return None
+    if not standing.learnt_by_asking(snapshot):
+        return False
     lacks_a_key = standing.lacks_a_key(snapshot)
-    unasked = [
-        replica
-        for replica in view.health.current
-        if (replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN)
+    return any(
+        (replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN)
         or (lacks_a_key and replica.phase == "Running" and not _looked_at(replica, snapshot))
-    ]
-    if not unasked:
-        return None
-    return Decision(policy="still_asking", look_again_after_seconds=snapshot.settings.probe_period_seconds)
+        for replica in view.health.current
+    )
 
 
 def _looked_at(replica: Replica, snapshot: Snapshot) -> bool:

@@ -68,3 +68,34 @@ def test_a_change_after_an_upgrade_is_not_said_to_be_served_before_it_is_taken_u
     assert conditions["Ready"] == ("False", "UpdateAvailable")
     assert conditions["Stalled"] == ("True", "UpdateAvailable")
     assert conditions["Healthy"] == ("True", "Serving")
+
+
+def test_a_new_version_asks_before_it_says_anything_else():
+    unasked = replace(rendered_by_an_older_one(conditions=[READY]), facts={})
+    decision = decided(unasked)
+    assert (decision.policy, decision.conditions, decision.status) == ("update_available", (), None)
+    assert decision.look_again_after_seconds == unasked.settings.probe_period_seconds
+
+
+def test_a_refresh_that_leaves_a_gap_is_announced_and_then_done():
+    """Saying so is not doing it: what counts as handled is not asked for again."""
+    asked = replace(
+        rendered_by_an_older_one(conditions=[READY]),
+        annotations={names.REFRESH_REQUESTED_AT: "now", names.REPLAN_REQUESTED_AT: "now"},
+        spare=Spare(0, drained_frees_room=True),
+    )
+    announced = decided(asked)
+    handled = (announced.status.last_handled_refresh_at, announced.status.last_handled_replan_at)
+    assert (announced.policy, handled) == ("announce_gap", (None, None))
+    conditions = [
+        {
+            "type": str(each.type),
+            "status": each.status,
+            "reason": str(each.reason),
+            "message": each.message,
+            "observedGeneration": 1,
+        }
+        for each in announced.conditions
+    ]
+    done = decided(replace(asked, status={"conditions": conditions}))
+    assert (done.policy, done.status.last_handled_refresh_at) == ("provision", "now")
