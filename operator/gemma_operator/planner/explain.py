@@ -54,8 +54,12 @@ _NEAREST: Final = (
     Code.TAINTED,
     Code.SHARED,
     Code.SPOT,
+    Code.INCOMPATIBLE,
     Code.ACCELERATOR_NOT_ALLOWED,
     Code.POOL_NOT_ALLOWED,
+    Code.NODE_TOO_SMALL,
+    Code.UNKNOWN_MEMORY,
+    Code.POOL_REFUSED,
 )
 
 
@@ -152,4 +156,4 @@ def _distance(rejected: Rejection) -> tuple[int, int]:
         return kind, int(details["needed_mib"]) - int(details["available_mib"])
     if rejected.code is Code.WEIGHTS_TOO_LARGE:
         return kind, int(details["weights_mib"]) - int(details["usable_mib"])
-    return kind, 0
+    return kind, rejected.candidate.tensor_parallel

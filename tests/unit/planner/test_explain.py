@@ -276,6 +276,23 @@ def test_nothing_fits_where_a_taint_is_in_the_way():
     assert "team=a:NoSchedule" in explain.nothing_fits(found, request)
 
 
+def test_what_is_known_to_be_bad_is_told_before_a_checkpoint_that_does_not_exist():
+    """That an NVFP4 checkpoint takes no image is no remedy for what no precision has."""
+    request = a_request("31B", kv_cache_precision="FP8")
+    _, found = chosen(request, a_pool("nvidia-a100-80gb"))
+    assert {rejected.code for rejected in found.rejections} >= {Code.INCOMPATIBLE, Code.MODALITY_MISSING}
+    said = explain.nothing_fits(found, request)
+    assert "nearest: 31B bf16 on 1 \u00d7 nvidia-a100-80gb" in said
+    assert "set serving.kvCachePrecision: BF16 (vllm#49077)" in said
+
+
+def test_where_every_pool_is_refused_the_reason_of_one_is_told():
+    request = a_request("E2B")
+    _, found = chosen(request, a_pool("nvidia-t4"))
+    assert {rejected.code for rejected in found.rejections} == {Code.POOL_REFUSED, Code.NO_CHECKPOINT}
+    assert "65,536 (vllm#57712)" in explain.nothing_fits(found, request)
+
+
 def test_an_empty_fleet():
     request = a_request("E4B", **BF16)
     _, found = chosen(request)
