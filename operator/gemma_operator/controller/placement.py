@@ -31,6 +31,7 @@ from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.feasible import feasible, unknown_accelerators
 from gemma_operator.planner.placement import Ask, PlacedClaim, place_all
 from gemma_operator.planner.plan import from_choice, from_status
+from gemma_operator.planner.shapes import pool_not_listed
 from gemma_operator.planner.values import Feasible, Plan, Request
 from gemma_operator.settings import OperatorSettings
 
@@ -259,6 +260,12 @@ class PlacementDesk:
             return Reason.UNKNOWN_ACCELERATOR, explain.unknown_accelerators(unknown)
         if not self._fleet.pools:
             return Reason.NO_POOLS, explain.no_pools()
+        request = question.request
+        if all(pool_not_listed(request, pool.shape, self._catalog) for pool in self._fleet.pools):
+            return Reason.NO_POOLS, (
+                f"no known pool is called {' or '.join((request.pools or ())[:4])}: correct hardware.pools "
+                "(`gemma-operator pools` lists them), or add such a pool"
+            )
         return Reason.NOTHING_FITS, explain.nothing_fits(verdict, question.request)
 
 

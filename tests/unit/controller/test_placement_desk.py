@@ -225,6 +225,7 @@ def test_what_is_being_deleted_asks_nothing():
     ("nodes", "spec", "reason"),
     [
         ([], {}, Reason.NO_POOLS),
+        ([an_l4()], {"hardware": {"pools": ["misspelt"]}}, Reason.NO_POOLS),
         ([an_l4()], {"model": {"variants": ["31B"], "precisions": ["bf16"]}}, Reason.NOTHING_FITS),
         ([an_l4()], {"hardware": {"accelerators": ["nvidia-l44"]}}, Reason.UNKNOWN_ACCELERATOR),
     ],
