@@ -23,6 +23,7 @@ from gemma_operator.planner.feasible import feasible
 from gemma_operator.planner.request import from_spec
 from gemma_operator.planner.sums import Sum
 from gemma_operator.planner.values import Candidate, Feasible, Fit, KvPrecision
+from gemma_operator.planner.worth import headroom_mib
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "hardware.md"
 VARIANTS: Final = ("31B", "26B-A4B", "12B", "E4B", "E2B")
@@ -112,7 +113,7 @@ def _cell(variant: Variant, precision: str, card: str, context: int, verdict: Fe
     if context > variant.max_context_tokens:
         return "-"
     fits = [fit for fit in verdict.fits if _is(fit.candidate, variant, precision, card)]
-    by_gpus = sorted(fits, key=lambda fit: (fit.candidate.tensor_parallel, fit.tight))
+    by_gpus = sorted(fits, key=_as_planned)
     safe = next((fit for fit in by_gpus if not fit.tight), None)
     tight = next((fit for fit in by_gpus if fit.tight), None)
     if tight is not None and safe is not None and _gpus(tight) >= _gpus(safe):
@@ -120,6 +121,11 @@ def _cell(variant: Variant, precision: str, card: str, context: int, verdict: Fe
     words = [_count(tight, "tight")] if tight else []
     words += [_count(safe, "yes")] if safe else []
     return " / ".join(words) or "no"
+
+
+def _as_planned(fit: Fit) -> tuple[int, bool, int]:
+    """Of several checkpoints the one that a plan would take."""
+    return fit.candidate.tensor_parallel, fit.tight, -headroom_mib(fit, concurrency=1)
 
 
 def _is(candidate: Candidate, variant: Variant, precision: str, card: str) -> bool:

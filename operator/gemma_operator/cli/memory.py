@@ -16,7 +16,9 @@ from gemma_operator.cli import fleets, memory_asked, sum_text, tables
 from gemma_operator.cli.memory_asked import Question
 from gemma_operator.errors import UsageError
 from gemma_operator.planner import explain, sums, words
+from gemma_operator.planner.choice import choose, rank
 from gemma_operator.planner.feasible import feasible
+from gemma_operator.planner.room import Room
 from gemma_operator.planner.sums import Sum
 from gemma_operator.planner.values import Candidate, Fit, Rejection
 
@@ -36,6 +38,8 @@ tight), 1 does not, 2 bad input.
 """
 
 DOES_NOT_FIT: Final = 1
+#: A calculator's card is free.
+_ROOM: Final = Room(1, 1)
 MIB: Final = 1024**2
 _GPUS: Final = (1, 2, 4, 8)
 
@@ -44,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is served, on what, with which settings, and how it is printed."""
     parser.add_argument("--variant", required=True, metavar="NAME", help="31B, 26B-A4B, 12B, E4B or E2B")
     parser.add_argument("--precision", required=True, metavar="NAME", help="bf16, fp8, nvfp4 or w4a16")
-    parser.add_argument("--checkpoint", metavar="REPO", help="default: the catalog's best of that precision")
+    parser.add_argument("--checkpoint", metavar="REPO", help="default: the one that a plan would take")
     parser.add_argument("--gpu", "--accelerator", metavar="NAME", help="catalog name, as nvidia-l4")
     parser.add_argument("--gpu-memory-mib", type=int, metavar="N", help="MiB as the driver reports them")
     parser.add_argument("--compute-capability", metavar="X.Y", help="of a GPU that the catalog does not have")
@@ -74,11 +78,13 @@ def run(args: argparse.Namespace) -> int:
     """0 where it fits, else 1."""
     catalog = fleets.catalog(args)
     asked = memory_asked.question(args, catalog)
-    only = replace(catalog, checkpoints=(asked.checkpoint,))
+    only = replace(catalog, checkpoints=asked.checkpoints)
     verdict = _verdict(asked, only)
     fit = verdict if isinstance(verdict, Fit) else None
+    named = verdict.candidate.checkpoint if verdict is not None else None
+    checkpoint = named or asked.checkpoints[0]
     candidate = Candidate(
-        catalog.variants[asked.variant], asked.checkpoint, asked.precision, asked.shape, asked.gpus
+        catalog.variants[asked.variant], checkpoint, asked.precision, asked.shape, asked.gpus
     )
     found = sums.sum_of(candidate, fit, request=asked.request, catalog=only)
     reason = "" if fit else words.rejection(verdict) if isinstance(verdict, Rejection) else _NO_REPLICA
@@ -98,10 +104,12 @@ _NO_REPLICA: Final = "no replica of so many GPUs is possible"
 
 
 def _verdict(asked: Question, catalog: Catalog) -> Fit | Rejection | None:
+    """Of several checkpoints the one that a plan would take, else the one that misses by least."""
     found = feasible(asked.request, [asked.shape], catalog)
-    fits = [fit for fit in found.fits if fit.candidate.tensor_parallel == asked.gpus]
+    fits = tuple(fit for fit in found.fits if fit.candidate.tensor_parallel == asked.gpus)
     if fits:
-        return fits[0]
+        ranking = rank(replace(found, fits=fits), request=asked.request, catalog=catalog)
+        return choose(ranking, replicas=1, room=lambda _: _ROOM).fit
     rejections = [each for each in found.rejections if each.candidate.tensor_parallel == asked.gpus]
     return explain.nearest(rejections or found.rejections) if found.rejections else None
 
@@ -129,12 +137,19 @@ def _document(asked: Question, found: Sum, fit: Fit | None, reason: str) -> dict
         "kvCachePrecision": row.kv_precision.value,
         "gpuMemoryUtilization": _percent(found.utilization_basis_points),
         "kvCacheTokens": fit.kv_tokens if fit else 0,
-        "checkpoint": asked.repo,
+        "checkpoint": _repo(found.candidate),
         "acceleratorsPerReplica": asked.gpus,
         "unverified": [*asked.notes, *(fit.unverified if fit else ())],
         "limits": list(fit.limits) if fit else [],
     }
     return document | ({"reason": reason} if reason else {})
+
+
+def _repo(candidate: Candidate) -> str | None:
+    """None where nobody named one and the catalog has none."""
+    checkpoint = candidate.checkpoint
+    assert checkpoint is not None
+    return None if checkpoint.name == memory_asked.STAND_IN else checkpoint.repo
 
 
 def _percent(basis_points: int) -> int | float:

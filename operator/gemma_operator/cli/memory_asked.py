@@ -26,6 +26,8 @@ from gemma_operator.planner.words import number
 
 _KV_BYTES: Final = {1: KvPrecision.FP8, 2: KvPrecision.BF16, None: None}
 _UNNAMED: Final = "GPU"
+#: The name of a checkpoint that the catalog has not and nobody named.
+STAND_IN: Final = "stand-in"
 _LEAST_CONTEXT: Final = 256
 #: The API's fields by the flags that set them.
 _FLAGS: Final = {
@@ -37,16 +39,15 @@ _FLAGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One variant with one checkpoint on so many of one card."""
+    """One variant in one precision on so many of one card."""
 
     variant: str
     precision: str
     gpus: int
     request: Request
-    checkpoint: Checkpoint
+    #: One that was named or that stands for it, else all of the catalog's: the plan's order decides among them.
+    checkpoints: tuple[Checkpoint, ...]
     shape: PoolShape
-    #: None where the catalog has no checkpoint of that precision and none was named.
-    repo: str | None
     #: What was taken for granted.
     notes: tuple[str, ...]
 
@@ -56,16 +57,15 @@ def question(args: argparse.Namespace, catalog: Catalog) -> Question:
     variant = _named("--variant", args.variant, catalog.variants)
     precision = _named("--precision", args.precision, {each.precision for each in catalog.checkpoints})
     _refuse_contradictions(args, catalog.accelerators.get(args.gpu))
-    checkpoint, notes = _checkpoint(args.checkpoint, variant, precision, catalog)
+    checkpoints, notes = _checkpoints(args.checkpoint, variant, precision, catalog)
     request = _request(args, variant, precision, catalog)
     return Question(
         variant=variant,
         precision=precision,
         gpus=args.gpus,
-        request=replace(request, tuning=checkpoint.tuning),
-        checkpoint=checkpoint,
+        request=replace(request, tuning=checkpoints[0].tuning),
+        checkpoints=checkpoints,
         shape=_shape(args, catalog),
-        repo=checkpoint.repo if args.checkpoint or not notes else None,
         notes=notes,
     )
 
@@ -220,9 +220,9 @@ def _utilization(given: float) -> str:
     return f"{given:g}"
 
 
-def _checkpoint(
+def _checkpoints(
     repo: str | None, variant: str, precision: str, catalog: Catalog
-) -> tuple[Checkpoint, tuple[str, ...]]:
+) -> tuple[tuple[Checkpoint, ...], tuple[str, ...]]:
     """The catalog's, else what its precision says; notes for what was taken for granted."""
     if repo:
         known = next((c for c in catalog.checkpoints if c.repo.lower() == repo.lower()), None)
@@ -231,13 +231,13 @@ def _checkpoint(
                 raise UsageError(
                     f"--checkpoint: {known.repo} is {known.variant} {known.precision}, not {variant} {precision}"
                 )
-            return known, ()
+            return (known,), ()
     of_precision = [c for c in catalog.checkpoints if c.precision == precision]
-    alike = [c for c in of_precision if c.variant == variant] or of_precision
-    if not alike:
-        raise UsageError(f"--precision: the catalog has no {precision} checkpoint to reckon by")
-    if alike[0].variant == variant and not repo:
-        return alike[0], ()
+    own = [c for c in of_precision if c.variant == variant]
+    if own and not repo:
+        return tuple(c for c in own if c.tuning == own[0].tuning), ()
+    alike = (own or of_precision)[0]
     named = repo or f"the {precision} checkpoint of {variant}"
-    note = f"{named} is not in the catalog: reckoned by its precision, as {alike[0].repo}"
-    return replace(alike[0], name="given", variant=variant, repo=named, revision=None), (note,)
+    note = f"{named} is not in the catalog: reckoned by its precision, as {alike.repo}"
+    name = "given" if repo else STAND_IN
+    return (replace(alike, name=name, variant=variant, repo=named, revision=None),), (note,)

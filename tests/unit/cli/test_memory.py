@@ -166,6 +166,30 @@ def test_an_unknown_checkpoint_is_reckoned_by_its_precision_and_unverified(memor
     assert "me/mine-fp8 is not in the catalog" in found["unverified"][0]
 
 
+@pytest.mark.parametrize("modalities", ["text", "text,image"])
+@pytest.mark.parametrize(("variant", "precision"), [("26B-A4B", "nvfp4"), ("31B", "nvfp4"), ("31B", "w4a16")])
+def test_of_several_checkpoints_the_one_is_taken_that_a_plan_takes(
+    memory, capsys, tmp_path, variant, precision, modalities
+):
+    """The leanest of those that serve what is asked: RedHat's 26B-A4B, and for text alone LilaRest's 31B."""
+    spec = {
+        "model": {"variants": [variant], "precisions": [precision]},
+        "serving": {"modalities": modalities.split(",")},
+    }
+    manifest = {"apiVersion": "gemma-operator.io/v1alpha1", "kind": "GemmaDeployment", "spec": spec}
+    (tmp_path / "asked.json").write_text(json.dumps({**manifest, "metadata": {"name": "chat"}}))
+    (tmp_path / "none.yaml").write_text("")
+    files = ("-f", str(tmp_path / "asked.json"), "--nodes", str(tmp_path / "none.yaml"))
+    assert main(["plan", *files, "--what-if", "gpu=nvidia-l40s:1", "-o", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    _, found, _ = memory(variant, precision, "nvidia-l40s", "--modalities", modalities)
+    assert found["checkpoint"] == plan["checkpoint"]["repo"]
+    assert (found["weightsMiB"], found["kvCacheMiB"]) == (
+        plan["memoryMiB"]["weights"],
+        plan["memoryMiB"]["kvCache"],
+    )
+
+
 def test_a_precision_that_nobody_published_has_no_repo(memory):
     _, found, _ = memory("12B", "fp8", "nvidia-l4")
     assert found["checkpoint"] is None

@@ -1,12 +1,14 @@
 """docs/hardware.md is what the planner says, and says what it is asked for."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from gemma_operator.catalog.loader import packaged
+from gemma_operator.cli import main
 
 ROOT = Path(__file__).parents[3]
 _SPEC = importlib.util.spec_from_file_location("hardware_table", ROOT / "hack" / "hardware_table.py")
@@ -52,3 +54,30 @@ def test_what_common_tables_get_wrong_is_named():
     longest = [int(each.replace(",", "")) for each in re.findall(r"([\d,]+) tokens", wrong)]
     assert longest
     assert max(longest) < 32768
+
+
+@pytest.mark.parametrize("variant", ["26B-A4B", "E2B"])
+def test_a_cell_is_what_the_calculator_answers(variant, capsys):
+    """Asked one number of GPUs after another, as somebody who doubts the page would."""
+    (head, cells), cards = rows(variant), {title: card for card, title in table.CARDS.items()}
+    contexts = {title: length for length, title in table.CONTEXTS.items()}
+    for precision, context, *of_cards in cells:
+        for title, cell in zip(head[2:], of_cards, strict=True):
+            if cell != "-":
+                asked = ("--precision", precision, "--context", str(contexts[context]), "--gpu", cards[title])
+                said = calculated(capsys, "--variant", variant, *asked)
+                assert said == cell, (precision, context, title)
+
+
+def calculated(capsys, *words):
+    """The first number of GPUs that will do, and before it the first that may."""
+    found = []
+    for gpus in ("1", "2", "4", "8"):
+        main(["memory", *words, "--gpus", gpus, "-o", "json"])
+        answer = json.loads(capsys.readouterr().out)
+        mark = "*" if answer["kvCachePrecision"] == "FP8" else ""
+        if answer["fits"] == "yes" or (answer["fits"] == "tight" and not found):
+            found.append(f"{gpus} {answer['fits']}{mark}")
+        if answer["fits"] == "yes":
+            break
+    return " / ".join(found) or "no"
