@@ -68,12 +68,13 @@ def test_pods_are_those_of_this_moment():
 
 
 def test_a_plan_is_known_by_the_name_of_its_pool_whatever_became_of_its_shape():
-    world = World(an_l4(gpus=2))
+    of_two = {"node.kubernetes.io/instance-type": "g2-standard-24"}
+    world = World(an_l4(gpus=2, labels=of_two))
     world.ask(a_gd())
     world.desk.step()
     plan = world.answer(a_gd()).plan
     assert world.fleet.knows(plan)
-    world.nodes[:] = [an_l4(gpus=1)]
+    world.nodes[:] = [an_l4(gpus=1, labels=of_two)]
     world.fleet.hardware_changed()
     assert world.fleet.knows(plan), "it lost a GPU"
     for change in ({"name": "other"}, {"resource_name": "nvidia.com/mig-1g.10gb"}):
