@@ -9,6 +9,7 @@ import pytest
 
 from cluster.rolling import has_ended
 from cluster.teams import a_deployment, condition, says
+from cluster.test_failures import ends, words
 from cluster.waiting import throughout, until
 from gemma_operator.sandbox.simulator.instructions import PREFIX
 
@@ -106,3 +107,22 @@ def test_a_refusal_that_nobody_saw_is_found_by_the_next_operator(team, operator)
     until(lambda: any(has_ended(pod) for pod in team.pods("chat")), what="the engine has refused")
     operator.ensure_running()
     team.sees("GemmaDeployment", "chat", corrected)
+
+
+def test_what_the_allocator_says_is_reckoned_with_once_and_then_the_users_to_mend(team):
+    """PyTorch's own words: 2.50 GiB were asked for and 1.83 GiB were free (tests/data/failures)."""
+    pool = team.pool("l4", nodes=1)
+    dies = {f"{PREFIX}startup-seconds": "0.1", **ends(words("cuda-out-of-memory"))}
+    wanted = a_deployment(
+        model={"variants": ["E4B", "E2B"], "precisions": ["bf16"]}, hardware={"pools": [pool]}
+    )
+    team.apply({**wanted, "spec": {**wanted["spec"], "pod": {"annotations": dies}}})
+    stalled = team.sees("GemmaDeployment", "chat", says("Stalled", "True", "OutOfMemory"), within_seconds=60)
+    assert plan_of(stalled)["correctionMiB"] == round((2.50 - 1.83) * 1024)
+    message = condition(stalled, "Ready")["message"]
+    assert "planned again with 686 MiB a GPU more, and refused again" in message
+    assert "lower serving.contextLength or serving.concurrency" in message
+    since = team.audit.position
+    throughout(
+        lambda: deployments_applied(team, since=since) == [], what="it is not planned a third time", seconds=3
+    )

@@ -176,6 +176,28 @@ def test_a_missing_claim_is_named_and_its_coming_is_noticed(operator, team, volu
     team.ready()
 
 
+def test_a_missing_claim_of_own_weights_is_named_and_its_coming_is_noticed(operator, team, volumes):
+    own = {"persistentVolumeClaim": {"claimName": "w", "path": "tuned"}}
+    model = {"variants": ["E4B"], "precisions": ["bf16"], "source": own}
+    made = deployment(team)
+    made["spec"] |= {"model": model}
+    team.apply(made)
+    said = team.sees("GemmaDeployment", "chat", says("Planned", "False", "ClaimMissing"))
+    assert "model.source" in condition(said, "Planned")["message"]
+    a_claim(team)
+    assert condition(team.ready(), "WeightsReady")["status"] == "True"
+
+
+def test_a_token_whose_secret_comes_later_is_named_by_the_pod_that_waits_for_it(operator, team):
+    token = {"huggingFaceToken": {"secretKeyRef": {"name": "hub", "key": "token"}}}
+    team.apply(deployment(team, credentials=token))
+    said = team.sees("GemmaDeployment", "chat", says("Stalled", "True", "SecretMissing"))
+    assert 'secret "hub" not found' in condition(said, "Ready")["message"]
+    made = {"metadata": {"name": "hub"}, "stringData": {"token": "hf_x"}}
+    team.client.create(f"/api/v1/namespaces/{team.namespace}/secrets", made)
+    team.ready()
+
+
 def test_a_volume_for_one_pod_holds_no_second_replica(operator, team, volumes):
     a_claim(team, mode="ReadWriteOncePod")
     team.apply(deployment(team, weights=CACHE, replicas=2))

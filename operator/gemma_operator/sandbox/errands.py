@@ -2,7 +2,7 @@
 
 Nothing is brought anywhere: how long it takes and whether it fails is told by annotations (see
 `simulator.instructions`). How it ends is written as a kubelet writes it, so that the Job controller and the operator
-read what they would read of a real node. Sidecars are not played.
+read what they would read of a real node. Init containers wait for their Secrets, Jobs do not. Sidecars are not played.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from gemma_operator.sandbox import errandstatus
+from gemma_operator.sandbox import errandstatus, guarded
+from gemma_operator.sandbox.guarded import Files
 from gemma_operator.sandbox.simulator import instructions
 from gemma_operator.sandbox.watching import cancel
 
+_NO_FILES = Files()
 _BACK_OFF_SECONDS = (0, 10, 20, 40, 80, 160, 300)
 #: Reasons after which the real script says that no other try will do.
 _FINAL = {"WeightsMismatch", "WeightsMissing"}
@@ -41,8 +43,9 @@ def is_errand(pod: dict[str, Any]) -> bool:
 class Errands:
     """Those of all pods of the fleet."""
 
-    def __init__(self, *, write_status: WriteStatus) -> None:
+    def __init__(self, *, write_status: WriteStatus, files: Files = _NO_FILES) -> None:
         self._write_status = write_status
+        self._files = files
         self._running: dict[str, tuple[Errand, asyncio.Task[None]]] = {}
 
     def changed(self, pod: dict[str, Any]) -> None:
@@ -53,7 +56,7 @@ class Errands:
         elif uid in self._running:
             self._running[uid][0].pod = pod
         else:
-            errand = Errand(pod, write_status=self._write_status)
+            errand = Errand(pod, write_status=self._write_status, files=self._files)
             task = asyncio.create_task(errand.run(), name=f"errand of {pod['metadata']['name']}")
             task.add_done_callback(_report)
             self._running[uid] = errand, task
@@ -79,13 +82,22 @@ class Errands:
 class Errand:
     """One pod's; the pod is replaced by what is seen of it, so orders may change while it runs."""
 
-    def __init__(self, pod: dict[str, Any], *, write_status: WriteStatus) -> None:
+    def __init__(self, pod: dict[str, Any], *, write_status: WriteStatus, files: Files = _NO_FILES) -> None:
         self.pod = pod
         self._write_status = write_status
+        self._files = files
 
     async def run(self) -> None:
         """Until it ended as its pod ends, or the pod goes on to serve."""
         failures = 0
+        if not _of_a_job(self.pod):
+            await guarded.until_it_can_be_made(
+                self.pod,
+                self.pod["spec"]["initContainers"][-1],
+                self._files,
+                say=self._say_lacking,
+                pause=asyncio.sleep,
+            )
         while True:
             since = _now()
             await asyncio.sleep(instructions.orders(self.pod).weights_seconds)
@@ -103,6 +115,9 @@ class Errand:
             await self._write(failed)
             await asyncio.sleep(pause)
             failures += 1
+
+    async def _say_lacking(self, what: str) -> None:
+        await self._write(errandstatus.not_made(self.pod, why=what))
 
     async def _write(self, patch: dict[str, Any]) -> None:
         await self._write_status(self.pod, patch)

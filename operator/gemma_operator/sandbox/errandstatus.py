@@ -50,6 +50,12 @@ def init_failed(pod: Json, *, ended: Json, restarts: int, back_off_seconds: int)
     return {"status": {"initContainerStatuses": [failed]}}
 
 
+def not_made(pod: Json, *, why: str) -> dict[str, Any]:
+    """The last init container lacks something that its environment refers to."""
+    state = _only("waiting", {"reason": "CreateContainerConfigError", "message": why})
+    return {"status": {"initContainerStatuses": [_init(pod, state=state, ready=False)]}}
+
+
 def _init(pod: Json, *, state: Json, ready: bool) -> dict[str, Any]:
     return {"name": pod["spec"]["initContainers"][-1]["name"], "ready": ready, "state": state}
 

@@ -46,7 +46,7 @@ class Kubelet:
         self._files = files
         self._lives: dict[str, tuple[PodLife, asyncio.Task[None]]] = {}
         self._endings: set[asyncio.Task[None]] = set()
-        self._errands = Errands(write_status=write_status)
+        self._errands = Errands(write_status=write_status, files=files)
         self._lost_nodes: set[str] = set()
 
     def changed(self, pod: dict[str, Any]) -> None:
