@@ -16,7 +16,7 @@ from gemma_operator.api import names
 from gemma_operator.api.conditions import Condition, ConditionType, Reason
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes import standing as before
-from gemma_operator.backends.kubernetes.failures import trouble
+from gemma_operator.backends.kubernetes.failures import Trouble, trouble
 from gemma_operator.backends.kubernetes.failures.admission import refused_pod
 from gemma_operator.backends.kubernetes.failures.hub import read_word
 from gemma_operator.backends.kubernetes.ownership import sealed
@@ -140,7 +140,10 @@ def _state(standing: Child | None, snapshot: Snapshot, job: Manifest, brought: D
     if snapshot.unmade_job and not pods:
         found = refused_pod(f"a pod of Job {standing.name} is not made", snapshot.unmade_job)
         return Weights(key, ready=False, reason=found.reason, message=found.message, final=found.final)
-    reason, words = _last_word(pods) or _waits(pods) or (Reason.DOWNLOADING, doing)
+    last = _last_word(pods)
+    if last is None and (waits := _waits(pods)):
+        return Weights(key, ready=False, reason=waits.reason, message=waits.message, final=waits.final)
+    reason, words = last or (Reason.DOWNLOADING, doing)
     return Weights(key, ready=False, reason=reason, message=words)
 
 
@@ -160,11 +163,10 @@ def _last_word(pods: Sequence[WeightsPod]) -> tuple[Reason, str] | None:
     return Reason.WEIGHTS_MISSING, f"what brings the weights ended without a word of its own: {words}"
 
 
-def _waits(pods: Sequence[WeightsPod]) -> tuple[Reason, str] | None:
+def _waits(pods: Sequence[WeightsPod]) -> Trouble | None:
     """What keeps the pod from running: its image, its node, its Secret."""
     living: list[Replica] = [pod.replica for pod in pods if pod.replica.phase == "Pending"]
-    found = trouble(living)
-    return (found.reason, found.message) if found is not None else None
+    return trouble(living)
 
 
 def _doing(job: str, brought: Delivery) -> str:

@@ -201,6 +201,24 @@ def test_why_the_last_try_failed_is_said_while_the_next_one_runs():
     assert "Stalled" not in said(decision)
 
 
+@pytest.mark.parametrize(
+    ("waiting", "words", "reason", "verdict"),
+    [
+        ("CreateContainerConfigError", 'secret "hub" not found', "SecretMissing", "Stalled"),
+        ("ErrImagePull", "r.example/x:1: not found", "ImageNotFound", "Stalled"),
+        ("CreateContainerError", "no such device", "CannotStart", "Reconciling"),
+    ],
+)
+def test_what_keeps_its_pod_from_running_is_whose_move_it_is_of_an_engines_pod_too(
+    waiting, words, reason, verdict
+):
+    waits = a_try(phase="Pending", waiting_reason=waiting, waiting_message=words, container="weights")
+    decision = decide(seen(standing(a_job(), weights_pods=(waits,))), now=NOW)
+    assert said(decision)["WeightsReady"] == ("False", reason)
+    assert said(decision)[verdict] == ("True", reason)
+    assert words in decision.conditions[0].message
+
+
 def test_after_the_last_try_it_is_the_users_move():
     decision = decide(seen(standing(a_job(FAILED), weights_pods=(a_try(GATED),))), now=NOW)
     assert said(decision)["Stalled"] == ("True", "WeightsGated")
