@@ -41,13 +41,13 @@ _OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 _RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 
 
-def read(context: str | None) -> list[dict[str, Any]]:
+def read(context: str | None, *, kubeconfig: str = "") -> list[dict[str, Any]]:
     """All objects that planning needs; UsageError where there is no kubeconfig or no right to read."""
-    return asyncio.run(_read(context or ""))
+    return asyncio.run(_read(context or "", kubeconfig))
 
 
-async def _read(context: str) -> list[dict[str, Any]]:
-    async with _client(context) as client:
+async def _read(context: str, kubeconfig: str) -> list[dict[str, Any]]:
+    async with _client(context, kubeconfig) as client:
         try:
             return [
                 *await _list(client, NODES),
@@ -89,8 +89,8 @@ async def _beside(client: Client, versions: Sequence[Resource]) -> list[dict[str
 
 
 @asynccontextmanager
-async def _client(context: str) -> AsyncIterator[Client]:
-    holder = SessionHolder(credentials.source(context=context))
+async def _client(context: str, kubeconfig: str) -> AsyncIterator[Client]:
+    holder = SessionHolder(credentials.source(kubeconfig=kubeconfig, context=context))
     try:
         yield Client(holder)
     finally:

@@ -71,7 +71,7 @@ class Fleet:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--nodes`, `--context` and `--catalog`, alike in every command."""
+    """`--nodes`, `--context`, `--kubeconfig` and `--catalog`, alike in every command."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--nodes",
@@ -82,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without it the cluster of the kubeconfig is read",
     )
     where.add_argument("--context", help="context of the kubeconfig (default: the current one)")
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", default="", help="default: KUBECONFIG, the pod's own, ~/.kube"
+    )
     add_catalog(parser)
 
 
@@ -103,11 +106,15 @@ def add_prices(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(args: argparse.Namespace) -> Fleet:
     """The fleet that the arguments name."""
+    if args.nodes and args.kubeconfig:
+        raise UsageError(
+            "--nodes: the fleet is in those files, and --kubeconfig names a cluster: leave one out"
+        )
     if not args.nodes:
         # aiohttp takes a tenth of a second to import: who plans from files need not wait for it
         from gemma_operator.cli import cluster_objects  # noqa: PLC0415
 
-        return of_objects(cluster_objects.read(args.context))
+        return of_objects(cluster_objects.read(args.context, kubeconfig=args.kubeconfig))
     return of_objects([obj for path in args.nodes for obj in documents.objects(path)])
 
 

@@ -105,7 +105,7 @@ def _fleet(args: argparse.Namespace) -> Fleet:
     try:
         return fleets.from_arguments(args)
     except UsageError as error:
-        if args.nodes or args.context or not args.what_if:
+        if args.nodes or args.context or args.kubeconfig or not args.what_if:
             raise
         print(f"note: planned on --what-if alone: {error}", file=sys.stderr)
         return fleets.of_objects(())

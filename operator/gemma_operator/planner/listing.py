@@ -51,8 +51,11 @@ def called(entries: Sequence[Listed], name: str) -> list[Listed]:
 
 
 def nearest(entries: Sequence[Listed], name: str) -> list[str]:
-    """Names that look alike."""
-    return get_close_matches(name, [entry.name for entry in entries], n=NEAREST, cutoff=0.4)
+    """Names that begin with what was written, or that hold it, else those that look alike."""
+    names = [entry.name for entry in entries]
+    beginning = [each for each in names if each.startswith(name)]
+    holding = [each for each in names if name in each]
+    return (beginning or holding or get_close_matches(name, names, n=NEAREST, cutoff=0.4))[:NEAREST]
 
 
 def _fitting(choice: Choice) -> Iterator[Listed]:

@@ -1,6 +1,7 @@
 import argparse
 import asyncio
 import json
+import os
 
 import pytest
 
@@ -71,6 +72,11 @@ def test_a_catalog_that_is_not_there_is_bad_input(tmp_path):
         fleets.catalog(parsed("--catalog", str(tmp_path / "nowhere")))
 
 
+def test_files_and_a_cluster_are_not_read_both():
+    with pytest.raises(UsageError, match="--kubeconfig names a cluster: leave one out"):
+        fleets.from_arguments(parsed("--nodes", "nodes.yaml", "--kubeconfig", "config"))
+
+
 class TestCluster:
     @pytest.fixture
     def kubeconfig(self, tmp_path, monkeypatch):
@@ -97,6 +103,15 @@ class TestCluster:
 
     async def test_the_current_context_is_read(self, kubeconfig):
         assert {obj["kind"] for obj in await self.read(kubeconfig)} == {"Node", "Pod"}
+
+    async def test_a_kubeconfig_that_is_named_goes_before_the_environments(self, kubeconfig, monkeypatch):
+        async with KubeApi().serve() as api:
+            api.put(NODES, "n")
+            kubeconfig(api.url)
+            named = os.environ["KUBECONFIG"]
+            monkeypatch.setenv("KUBECONFIG", "/nowhere")
+            found = await asyncio.to_thread(fleets.from_arguments, parsed("--kubeconfig", named))
+            assert [node.name for node in found.nodes] == ["n"]
 
     async def test_of_deployments_only_ours_are_read(self, kubeconfig):
         async with KubeApi().serve() as api:

@@ -93,6 +93,8 @@ def test_an_unknown_candidate_is_bad_input_with_the_nearest(plan):
     code, _, error = plan("--explain", "31B/bf16/gke-nodepool/h101/1")
     assert code == 2
     assert "nearest: 31B/bf16/gke-nodepool/h100/1" in error
+    _, _, error = plan("--explain", "12B/w4a16")
+    assert "nearest: 12B/w4a16/gke-nodepool/" in error
 
 
 def test_shapes_of_one_pool_are_told_apart_by_name(plan):
