@@ -16,7 +16,7 @@ import yaml
 
 from engine.model import environment
 from engine.model.process import PROBE_KEY, Engine, changed, guarded, planned
-from gemma_operator.engines.access_middleware import OPEN_PATHS, USER_KEYS
+from gemma_operator.engines.access_middleware import OPEN_PATHS, USER_KEYS, USER_KEYS_HEADER
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.engines.startup_probe import KEY_FILE
 from gemma_operator.probing import exposition
@@ -36,9 +36,21 @@ pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the guarded engine has its files."""
+    return tmp_path_factory.mktemp("guarded")
+
+
+@pytest.fixture
+def keys(engine: Engine, folder: Path) -> Path:
+    """The users' keys under the engine that runs."""
+    return folder / "access" / USER_KEYS
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
     """Guarded as a pod of a deployment with `access.apiKey` is."""
-    folder, asked = tmp_path_factory.mktemp("guarded"), yaml.safe_load(_MANIFEST.read_text())
+    asked = yaml.safe_load(_MANIFEST.read_text())
     asked["spec"]["access"] = {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}
     (folder / "asked.yaml").write_text(yaml.safe_dump(asked))
     container, files = guarded(folder / "asked.yaml")
@@ -52,6 +64,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def _sent(request: bytes, *, half: bool = False) -> list[int]:
     """The status of each answer to what is written, until the server closes."""
+    answer = _answered(request, half=half)
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+def _answered(request: bytes, *, half: bool = False) -> bytes:
     with socket.create_connection(("127.0.0.1", _VLLM.port), _LIMIT_SECONDS) as connection:
         connection.settimeout(_LIMIT_SECONDS)
         answer = b""
@@ -60,10 +77,23 @@ def _sent(request: bytes, *, half: bool = False) -> list[int]:
             connection.shutdown(socket.SHUT_WR)
         while piece := connection.recv(65536):
             answer += piece
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+    return answer
 
 
 def _status(method: str, target: str, *headers: str, body: bytes | None = None) -> int:
+    statuses = _sent(_request(method, target, *headers, body=body))
+    assert len(statuses) == 1, f"{method} {target}: {statuses}"
+    return statuses[0]
+
+
+def _told(method: str, target: str, *headers: str, body: bytes | None = None) -> str | None:
+    """What the answer says of the users' keys."""
+    head, _, _ = _answered(_request(method, target, *headers, body=body)).partition(b"\r\n\r\n")
+    found = re.findall(rf"^{USER_KEYS_HEADER}: (.*)$", head.decode("latin-1"), re.MULTILINE | re.IGNORECASE)
+    return found[0].strip() if found else None
+
+
+def _request(method: str, target: str, *headers: str, body: bytes | None = None) -> bytes:
     content = (b"{}" if method in _BODIES else b"") if body is None else body
     lines = [
         f"{method} {target} HTTP/1.1",
@@ -73,9 +103,7 @@ def _status(method: str, target: str, *headers: str, body: bytes | None = None) 
         f"Content-Length: {len(content)}",
         *headers,
     ]
-    statuses = _sent("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + content)
-    assert len(statuses) == 1, f"{method} {target}: {statuses}"
-    return statuses[0]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + content
 
 
 def _bearer(key: str) -> str:
@@ -124,6 +152,33 @@ def test_every_route_that_the_engine_registers_needs_the_key(engine: Engine) -> 
     assert {place: _status(place[1], place[0]) for place in locked} == dict.fromkeys(locked, 401)
     let_in = {place: _status(place[1], place[0], _bearer(_KEY)) for place in locked}
     assert 401 not in let_in.values(), let_in
+
+
+def test_the_operator_alone_is_told_how_many_keys_of_users_there_are(engine: Engine) -> None:
+    places = sorted(place for place in _registered(engine) if place[1] in ("GET", "HEAD", "OPTIONS"))
+    locked = [place for place in places if place[0] not in OPEN_PATHS]
+    assert ("/v1/models", "GET") in locked
+    told = {place: _told(place[1], place[0], _bearer(PROBE_KEY)) for place in locked}
+    assert told == dict.fromkeys(locked, "1")
+    for shown in ((_bearer(_KEY),), ()):
+        assert {_told(method, path, *shown) for path, method in locked} == {None}
+    assert {_told("GET", path, _bearer(PROBE_KEY)) for path in OPEN_PATHS} == {None}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_answer_with_a_token_tells_it_and_keys_that_go_are_told_at_once(
+    engine: Engine, keys: Path, stream: bool
+) -> None:
+    asked = json.dumps({**_ASKED, "stream": stream}).encode()
+
+    def told(key: str) -> str | None:
+        return _told("POST", "/v1/completions", _bearer(key), body=asked)
+
+    assert (told(PROBE_KEY), told(_KEY)) == ("1", None)
+    kept = keys.read_text()
+    for text, count in (("", "0"), ("a\nb\n", "2"), (kept, "1")):
+        keys.write_text(text)
+        assert told(PROBE_KEY) == count
 
 
 def test_four_paths_are_open_whatever_the_method(engine: Engine) -> None:
