@@ -180,7 +180,7 @@ def _corrections(catalog: Catalog) -> Iterator[str]:
     e4b = _sum(catalog, "E4B", "w4a16", "nvidia-rtx-4090", context=8192)
     yield _point(
         f"**E4B in 4 bits is no 5 GB model:** {_gib(e4b.weights_bytes)} loaded,",
-        "because its per-layer embeddings stay BF16.",
+        "because its embeddings stay BF16, one of them twice (docs/planner.md).",
     )
     yield _point(
         "**Keys and values are kept apart.** Global layers share one projection for both,",

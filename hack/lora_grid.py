@@ -107,10 +107,15 @@ class Builder:
             model = gemma(vllm_config=whole)
             return self._of_linears(model, lora) + self._of_experts(shape, lora, gpus)
 
-    def engine_config(self, folder: str) -> Theirs:
-        """What the engine makes of a folder with a config.json."""
+    def engine_config(self, folder: str, *, items: dict[str, int] | None = None) -> Theirs:
+        """What the engine makes of a folder with a config.json; items a prompt by modality, where it has others."""
         return self._arguments(
-            model=folder, skip_tokenizer_init=True, max_model_len=8192, enforce_eager=True, dtype="bfloat16"
+            model=folder,
+            skip_tokenizer_init=True,
+            max_model_len=8192,
+            enforce_eager=True,
+            dtype="bfloat16",
+            limit_mm_per_prompt=items or {},
         ).create_engine_config()
 
     @contextmanager

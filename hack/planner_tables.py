@@ -64,25 +64,27 @@ def weights(catalog: Catalog) -> str:
     worst = max(compared, key=lambda each: abs(each.off_gib))
     words = (
         f"{len(compared)} loads; median error {_median(compared):.2f} GiB; the worst row is {worst.cells[0]} "
-        f"({worst.cells[3]}): {worst.off_gib:+.2f} GiB, {100 * worst.off_gib / worst.reported_gib:+.1f} %."
+        f"({worst.cells[4]}): {worst.off_gib:+.2f} GiB, {100 * worst.off_gib / worst.reported_gib:+.1f} %."
     )
-    head = ("checkpoint", "GPUs", "text only", "reported by")
+    head = ("checkpoint", "version", "GPUs", "serves", "reported by")
     return f"{words}\n\n{_table(head, compared)}"
 
 
 def compared_loads(catalog: Catalog) -> Iterator[Compared]:
     """Each row of reported-loads.csv."""
     checkpoints = {checkpoint.name: checkpoint for checkpoint in catalog.checkpoints}
+    engine = catalog.engines["VLLM"]
     for row in _rows("reported-loads.csv"):
         checkpoint = checkpoints[row["checkpoint"]]
         said = loaded_bytes(
             catalog.variants[checkpoint.variant],
             checkpoint,
             tensor_parallel=int(row["tensor_parallel"]),
-            text_only=row["text_only"] == "yes",
-            queries_only=False,  # no load of 0.30.0 or later is known
+            text_only=row["modalities"] == "text",
+            rules=versions.rules(engine, version_of(row)),
         )
-        cells = (checkpoint.repo, row["tensor_parallel"], row["text_only"], row["source"])
+        version = row["engine_version"] or "not named"
+        cells = (checkpoint.repo, version, row["tensor_parallel"], row["modalities"], row["source"])
         yield Compared(cells, float(row["load_gib"]), said / GIB)
 
 

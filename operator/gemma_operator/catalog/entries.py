@@ -121,6 +121,7 @@ def checkpoint(name: str, entry: Entry) -> Checkpoint:
         tuning=entry.text("tuning", "Instruct"),
         source=entry.text("source"),
         chat_template=entry.text("chatTemplate", ""),
+        ships_output_layer=entry.boolean("shipsOutputLayer", False),
     )
 
 
@@ -192,6 +193,7 @@ def _rules(entry: Entry) -> EngineVersionRules:
         graph_estimate_deducted=entry.boolean("graphEstimateDeducted"),
         printed_tokens_by_group=entry.boolean("printedTokensByGroup"),
         queries_only=entry.boolean("queriesOnly", False),
+        output_layer_compared=entry.boolean("outputLayerCompared", False),
     )
 
 

@@ -88,8 +88,7 @@ class Variant:
     largest_item_tokens: Mapping[str, int]
     #: The engine refuses to start when an item of a served modality is larger than its batch.
     takes_items_whole: bool
-    #: Parameters by module class: attention, mlp, experts, embedding, perLayerEmbedding, towers (vision and
-    #: audio), other.
+    #: Parameters by module class, under the names that planner/weights.py knows; others are on each GPU.
     parameters: Mapping[str, int]
     #: Copies of K projections that the engine makes where a checkpoint has attention_k_eq_v.
     key_as_value_parameters: int
@@ -126,6 +125,8 @@ class Checkpoint:
     source: str
     #: For the engine, where the checkpoint's own is stale or missing; empty: the checkpoint's own.
     chat_template: str = ""
+    #: The files hold the embedding a second time, as the output layer that is tied to it.
+    ships_output_layer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,8 @@ class EngineVersionRules:
     printed_tokens_by_group: bool
     #: Layers that read another layer's KV cache are built without K and V projections.
     queries_only: bool = False
+    #: An output layer that a checkpoint ships is loaded and compared with the embedding, not passed over.
+    output_layer_compared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ class Fitting:
                 checkpoint,
                 tensor_parallel=candidate.tensor_parallel,
                 text_only=self._request.modalities <= TEXT_ONLY,
-                queries_only=self.rules.queries_only,
+                rules=self.rules,
             ) + self.adapter_bytes(candidate)
         return found
 

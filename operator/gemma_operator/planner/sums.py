@@ -160,7 +160,7 @@ def _weights_lines(found: Sum, card: Card, request: Request, fitting: Fitting) -
         checkpoint,
         tensor_parallel=candidate.tensor_parallel,
         text_only=request.modalities <= TEXT_ONLY,
-        queries_only=fitting.rules.queries_only,
+        rules=fitting.rules,
     ):
         if term.parameters:
             shared = f" / {term.shares} GPUs" if term.shares > 1 else ""

@@ -3,7 +3,8 @@
 `load = sum of parameters times bytes + positions + copies`. Under tensor parallelism the linears and the
 embeddings are shared out; towers, norms, the router and the tables of positions are on every GPU (vLLM
 model_executor/models/gemma4_mm.py builds the towers with AutoModel.from_config on each rank), and so is at least one
-KV head (QKVParallelLinear replicates them). What shows that it is right: tests/data/reported-loads.csv.
+KV head (QKVParallelLinear replicates them). What shows that it is right: tests/data/reported-loads.csv, and vLLM's
+own models in tests/data/vllm-0.32/weights.csv.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import Checkpoint, Variant
+from gemma_operator.catalog.records import Checkpoint, EngineVersionRules, Variant
 
 BF16_BYTES: Final = 2.0
 ATTENTION: Final = "attention"
+EMBEDDING: Final = "embedding"
+#: The second table of words, by which the engine no longer sees what an output layer is a copy of.
+PER_LAYER_EMBEDDING: Final = "perLayerEmbedding"
 #: Classes that tensor parallelism shares out; every other one is on each GPU.
-SHARED_OUT: Final = frozenset({ATTENTION, "mlp", "experts", "embedding", "perLayerEmbedding"})
-TOWERS: Final = "towers"
+SHARED_OUT: Final = frozenset(
+    {ATTENTION, "mlp", "experts", EMBEDDING, PER_LAYER_EMBEDDING, "perLayerProjection", "patchEmbedder"}
+)
+#: Classes that a server of text alone does not build. One of text and images builds no audioTower either; its 0.57 GiB
+#: of E2B and E4B are counted all the same, since published loads are of servers without limits.
+TOWERS: Final = frozenset({"visionTower", "audioTower"})
 GIB: Final = 1024**3
 
 
@@ -38,12 +46,17 @@ class Term:
 
 
 def terms(
-    variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool, queries_only: bool
+    variant: Variant,
+    checkpoint: Checkpoint,
+    *,
+    tensor_parallel: int,
+    text_only: bool,
+    rules: EngineVersionRules,
 ) -> Iterator[Term]:
     """What `loaded_bytes` adds up."""
-    dropped = {ATTENTION: _unread(variant)} if queries_only else {}
+    dropped = {ATTENTION: _unread(variant)} if rules.queries_only else {}
     for module, counted in variant.parameters.items():
-        if text_only and module == TOWERS:
+        if text_only and module in TOWERS:
             continue
         parameters = counted - dropped.get(module, 0)
         shares = tensor_parallel if module in SHARED_OUT else 1
@@ -53,7 +66,22 @@ def terms(
     yield Term("keysCopiedAsValues", variant.key_as_value_parameters, copies, shares)
     if replicated := _replicated(variant, tensor_parallel):
         yield Term("keysAndValuesOnEachGpu", replicated, copies, tensor_parallel)
+    if _keeps_output_layer(variant, checkpoint, rules):
+        yield Term("outputLayer", variant.parameters[EMBEDDING], BF16_BYTES, tensor_parallel)
     yield Term("positions", variant.max_context_tokens * variant.rope_dims, BF16_BYTES)
+
+
+def _keeps_output_layer(variant: Variant, checkpoint: Checkpoint, rules: EngineVersionRules) -> bool:
+    """Whether the copy of the embedding that the checkpoint ships as `lm_head.weight` stays in memory.
+
+    The engine loads it, compares it with the embedding and lets it go where both are equal, but only in a model with
+    one table of words: vLLM 0.29.0, model_executor/model_loader/weight_tying.py, `len(embeddings) != 1`.
+    """
+    return (
+        checkpoint.ships_output_layer
+        and rules.output_layer_compared
+        and PER_LAYER_EMBEDDING in variant.parameters
+    )
 
 
 def _unread(variant: Variant) -> int:
@@ -84,16 +112,15 @@ def _replicated(variant: Variant, gpus: int) -> int:
 
 
 def loaded_bytes(
-    variant: Variant, checkpoint: Checkpoint, *, tensor_parallel: int, text_only: bool, queries_only: bool
+    variant: Variant,
+    checkpoint: Checkpoint,
+    *,
+    tensor_parallel: int,
+    text_only: bool,
+    rules: EngineVersionRules,
 ) -> int:
-    """Bytes of weights on each GPU.
-
-    `text_only` leaves the towers out (`--language-model-only`). `queries_only`: by the engine's version, keys and
-    values that no layer reads are not loaded.
-    """
-    sum_of = terms(
-        variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only, queries_only=queries_only
-    )
+    """Bytes of weights on each GPU; `text_only` leaves the towers out (`--language-model-only`)."""
+    sum_of = terms(variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only, rules=rules)
     return int(sum(term.size_bytes for term in sum_of))
 
 
@@ -101,9 +128,9 @@ def disk_bytes(variant: Variant, checkpoint: Checkpoint) -> int:
     """Bytes of the checkpoint's files, as the hub lists them or else as its parameters make them."""
     if checkpoint.disk_gib is not None:
         return int(checkpoint.disk_gib * GIB)
-    return int(
-        sum(
-            parameters * checkpoint.bytes_per_parameter.get(module, BF16_BYTES)
-            for module, parameters in variant.parameters.items()
-        )
+    parts = sum(
+        parameters * checkpoint.bytes_per_parameter.get(module, BF16_BYTES)
+        for module, parameters in variant.parameters.items()
     )
+    again = variant.parameters[EMBEDDING] * BF16_BYTES if checkpoint.ships_output_layer else 0
+    return int(parts + again)

@@ -154,7 +154,7 @@ def test_no_machine_is_left_out_of_the_table():
 
 
 def test_checkpoints_lie_where_they_lie():
-    linears = {"attention", "mlp"}
+    linears, per_layer = {"attention", "mlp"}, {"perLayerLinears", "perLayerProjection"}
     assert {
         c.name: (c.repo, c.tuning, c.tensor_parallel, dict(c.bytes_per_parameter))
         for c in packaged().checkpoints
@@ -174,7 +174,7 @@ def test_checkpoints_lie_where_they_lie():
                 f"RedHatAI/gemma-4-{size}-it-FP8-dynamic",
                 "Instruct",
                 (1, 2) if size == "26B-A4B" else (1, 2, 4, 8),
-                dict.fromkeys({*linears, *({"experts"} if size == "26B-A4B" else ())}, 1.0),
+                dict.fromkeys(linears, 1.0) | ({"experts": 1.0028} if size == "26B-A4B" else {}),
             )
             for size in ("31B", "26B-A4B", "E4B", "E2B")
         },
@@ -183,7 +183,7 @@ def test_checkpoints_lie_where_they_lie():
                 f"google/gemma-4-{size}-it-qat-w4a16-ct",
                 "Instruct",
                 (1, 2, 4, 8),
-                dict.fromkeys(linears, 0.5625),
+                dict.fromkeys(linears | (per_layer if size in ("E4B", "E2B") else set()), 0.5625),
             )
             for size in ("31B", "12B", "E4B", "E2B")
         },
@@ -191,7 +191,7 @@ def test_checkpoints_lie_where_they_lie():
             "cyankiwi/gemma-4-26B-A4B-it-AWQ-4bit",
             "Instruct",
             (1, 2),
-            dict.fromkeys({*linears, "experts"}, 0.5625),
+            {"attention": 0.5625, "experts": 0.5625},
         ),
         "gemma-4-31b-it-nvfp4": ("nvidia/Gemma-4-31B-IT-NVFP4", "Instruct", (1, 2, 4, 8), {"mlp": 0.5625}),
         "gemma-4-26b-a4b-it-nvfp4": ("nvidia/Gemma-4-26B-A4B-NVFP4", "Instruct", (1, 2), {"experts": 0.5625}),

@@ -49,7 +49,7 @@ def test_a_section_that_the_page_lacks_is_an_error():
 
 def test_every_usable_log_and_every_load_is_shown():
     assert len(list(tables.compared_overheads(packaged()))) == 24
-    assert len(list(tables.compared_loads(packaged()))) == 30
+    assert len(list(tables.compared_loads(packaged()))) == 35
 
 
 def test_the_errors_that_the_page_promises_hold():
