@@ -2,7 +2,8 @@
 
 Kubernetes' own sum (k8s.io/component-helpers/resource, PodRequests): containers run together with the
 restartable init containers (sidecars) that were started before them; an ordinary init container runs with
-the sidecars before it; the pod needs the largest of these moments, and its overhead comes on top.
+the sidecars before it; the pod needs the largest of these moments. What the pod itself asks for as a whole
+(CPU, memory, huge pages) stands in their place, and its overhead comes on top.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from gemma_operator.hardware import quantities
 from gemma_operator.hardware.quantities import InvalidQuantityError
 from gemma_operator.hardware.records import PodRecord
 
+#: What a pod may ask for as a whole (KEP-2837).
+OF_THE_WHOLE: Final = ("cpu", "memory", "hugepages-")
 OVER: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -59,8 +62,16 @@ def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
     total = {
         name: max(running.get(name, 0), starting.get(name, 0)) for name in running.keys() | starting.keys()
     }
+    total |= _of_the_whole(spec.get("resources") or {}, total)
     _add(total, _amounts(spec.get("overhead") or {}))
     return {**total, "pods": 1}
+
+
+def _of_the_whole(resources: Mapping[str, Any], summed: Mapping[str, int]) -> dict[str, int]:
+    """Requests of the pod as a whole; its limit is one where neither it nor a container has a request."""
+    limits = {name: amount for name, amount in (resources.get("limits") or {}).items() if name not in summed}
+    asked = {**limits, **(resources.get("requests") or {})}
+    return _amounts({name: amount for name, amount in asked.items() if name.startswith(OF_THE_WHOLE)})
 
 
 def _requests(container: Mapping[str, Any]) -> dict[str, int]:

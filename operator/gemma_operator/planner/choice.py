@@ -128,6 +128,8 @@ class Choice:
     replicas: int = 0
     #: The resource of the host (cpu, memory, ephemeral-storage, pods) that leaves `best` short of replicas.
     limit: str = ""
+    #: Why no node of `best`'s pool takes pods ("is cordoned"); empty where one does.
+    held: str = ""
     #: What the namespace's quotas and limits say against more replicas of `best`; empty where nodes are the limit.
     barred: str = ""
     #: Pools that brought no node in time, that one among them that is left now.

@@ -14,6 +14,7 @@ from gemma_operator.planner.alternatives import alternatives
 from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.values import Code, Feasible, Fit, GivenUp, Rejection, Request
 from gemma_operator.planner.words import gib, load, miss, number, shortened, what, where
+from gemma_operator.planner.worth import MIB, headroom_mib
 
 __all__ = [
     "alternatives",
@@ -34,11 +35,17 @@ _SETTING_WORDS: Final = {
     "maxBatchedTokens": "batched tokens",
     "maxSequences": "sequences",
 }
+#: What a node may be short of beside its accelerators.
+_HOST_WORDS: Final = {
+    "cpu": "CPU",
+    "memory": "memory",
+    "ephemeral-storage": "ephemeral storage",
+    "pods": "a place for a pod",
+}
 #: What to change, for the reason that stands in the way of everything.
 _REMEDIES: Final = {
     Code.WEIGHTS_TOO_LARGE: "allow a smaller variant or precision, or larger or more GPUs",
     Code.KV_CACHE_TOO_SMALL: "lower serving.contextLength or concurrency, or allow larger or more GPUs",
-    Code.TAINTED: "add the toleration to hardware.tolerations",
     Code.SPOT: "change hardware.spot",
     Code.SHARED: "set hardware.sharedAccelerators: Allowed, or add whole GPUs",
     Code.POOL_NOT_ALLOWED: "change hardware.pools",
@@ -70,12 +77,18 @@ def reason(fit: Fit, request: Request, *, coming: bool = False) -> str:
     if fit.given_up:
         parts.append(given_up(fit.given_up, fit, request))
     if fit.tight:
-        band = gib(fit.memory.band_bytes // 1024**2)
-        parts.append(f"fits only inside the {band} band of the estimate, so the engine may refuse to start")
+        parts.append(f"{_tight(fit, request)}, so the engine may refuse to start")
     parts.extend(fit.limits)
     if fit.unverified:
         parts.append("unverified: " + ", ".join(fit.unverified))
     return shortened("; ".join(parts), MAX_REASON)
+
+
+def _tight(fit: Fit, request: Request) -> str:
+    band_mib = fit.memory.band_bytes // MIB
+    if headroom_mib(fit, concurrency=request.concurrency) < band_mib:
+        return f"fits only inside the {gib(band_mib)} band of the estimate"
+    return "fits, but what lies outside --gpu-memory-utilization may not"
 
 
 def given_up(settings: Sequence[GivenUp], fit: Fit, request: Request) -> str:
@@ -95,9 +108,15 @@ def waiting(choice: Choice, request: Request) -> str:
     others = (
         "" if len(request.variants) * len(request.precisions) == 1 else ", nor has any other pool that fits"
     )
+    short = _HOST_WORDS.get(choice.limit, "")
+    why, until = "", "GPUs are free"
+    if choice.held:
+        why, until = f": every node of it {choice.held}", "one of them takes pods"
+    elif short:
+        why, until = f": its nodes have GPUs free and are short of {short}", f"{short} is free"
     return shortened(
-        f"{what(fit.candidate)} fits on {where(fit.candidate)}, which has no room now{others}; "
-        "it is placed as soon as GPUs are free or nodes are added",
+        f"{what(fit.candidate)} fits on {where(fit.candidate)}, which has no room now{why}{others}; "
+        f"it is placed as soon as {until} or nodes are added",
         MAX_REASON,
     )
 

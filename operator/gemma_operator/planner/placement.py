@@ -188,7 +188,11 @@ def _chosen(ask: Ask, question: _Question, ledger: Ledger, allowances: Allowance
     shape = best.member.fit.candidate.shape if best else None
     if best is not None and shape is not None and best.room.now < ask.replicas:
         wanted = question.demand(best.member.fit)
-        choice = replace(choice, limit=ledger.limit(shape.id, wanted, node_selector=selector))
+        choice = replace(
+            choice,
+            limit=ledger.limit(shape.id, wanted, node_selector=selector),
+            held=ledger.held(shape.id, node_selector=selector),
+        )
         if ruled and best.room != room_of_nodes(best.member.fit):
             choice = replace(choice, barred=allowance(best.member.fit).reason)
     return choice

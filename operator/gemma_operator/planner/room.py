@@ -118,6 +118,14 @@ class Ledger:
             [self._free[node.name] for node in nodes if _is_open(node, node_selector, None)], wanted
         )
 
+    def held(self, pool: PoolId, *, node_selector: Labels = ()) -> str:
+        """Why no node of the pool takes pods now; empty where one does. For a message, as `limit` is."""
+        nodes = self._pools[pool].nodes if pool in self._pools else ()
+        if any(_is_open(node, node_selector, None) for node in nodes):
+            return ""
+        meant = (node for node in nodes if not node_selector or has_labels(node.labels, node_selector))
+        return " or ".join(sorted({node.held_back for node in meant if node.held_back}))
+
     def claim(self, claims: Iterable[Claim]) -> None:
         """Put claims down, the largest first. What fits nowhere claims nothing: it holds nobody up."""
         for claim in sorted(claims, key=lambda claim: (-claim.demand.accelerators, claim.key)):

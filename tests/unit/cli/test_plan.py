@@ -157,6 +157,37 @@ def test_its_own_pods_are_replaced(plan):
     assert plan({"model": {"variants": ["E4B"]}}, an_l4(), own)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"spec": {"unschedulable": True}}, "every node of it is cordoned"),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "every node of it is being deleted"),
+        (
+            {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
+            "every node of it is not Ready",
+        ),
+        ({"status": {"allocatable": {"memory": "1Mi"}}}, "GPUs free and are short of memory"),
+        ({"status": {"allocatable": {"cpu": "100m"}}}, "GPUs free and are short of CPU"),
+        ({"status": {"allocatable": {"pods": "0"}}}, "GPUs free and are short of a place for a pod"),
+    ],
+)
+def test_a_node_that_has_no_room_with_free_gpus_says_why(plan, change, said):
+    spec = {"model": {"variants": ["E4B"], "precisions": ["bf16"]}}
+    code, text, _ = plan(spec, merged(an_l4(), change), output="table")
+    assert code == 1
+    assert said in text
+
+
+def merged(obj, change):
+    return {
+        **obj,
+        **{
+            key: merged(obj.get(key, {}), value) if isinstance(value, dict) else value
+            for key, value in change.items()
+        },
+    }
+
+
 def test_disk_limits_room_and_the_table_says_so(plan):
     spec = {"replicas": 4, "model": {"variants": ["E4B"], "precisions": ["bf16"]}}
     code, text, _ = plan(spec, an_l4(gpus=4, disk="80Gi"), output="table")

@@ -54,6 +54,25 @@ def test_a_limit_without_a_request_is_the_request():
     assert pod_requests({"containers": [container]}) == {"nvidia.com/gpu": 2, "cpu": 1000, "pods": 1}
 
 
+def test_what_a_pod_asks_for_as_a_whole_stands_in_its_containers_place():
+    """KEP-2837; devices are still asked for by containers alone."""
+    spec = {
+        "containers": [asks(cpu="1", memory="1Ki", gpu="1")],
+        "initContainers": [asks(cpu="9")],
+        "resources": {
+            "requests": {"cpu": "4", "nvidia.com/gpu": "8"},
+            "limits": {"cpu": "6", "memory": "4Ki"},
+        },
+        "overhead": {"cpu": "250m"},
+    }
+    assert pod_requests(spec) == {"cpu": 4250, "memory": 1024, "nvidia.com/gpu": 1, "pods": 1}
+
+
+def test_a_whole_pods_limit_is_its_request_where_nothing_else_is_asked_for():
+    spec = {"containers": [asks(gpu="1")], "resources": {"limits": {"cpu": "6", "hugepages-2Mi": "4Mi"}}}
+    assert pod_requests(spec) == {"cpu": 6000, "hugepages-2Mi": 4 * 1024**2, "nvidia.com/gpu": 1, "pods": 1}
+
+
 def test_the_owner_is_the_deployment_in_the_pods_own_namespace():
     record = pod_record(a_pod(labels={DEPLOYMENT_LABEL: "chat"}))
     assert (record.owner, record.node, record.leaving) == (("team", "chat"), "n1", False)

@@ -31,14 +31,15 @@ HOST = {"cpu": 32000, "memory": 256 * GIB, "ephemeral-storage": 500 * GIB, "pods
 CARDS = {"l4": ("nvidia-l4", 23034), "a100": ("nvidia-a100-80gb", 81920), "h100": ("nvidia-h100-80gb", 81559)}
 
 
-def a_node(name, *, gpus=1, schedulable=True, labels=None, taints=(), resource=GPU, **host):
+def a_node(name, *, gpus=1, schedulable=True, held_back="", labels=None, taints=(), resource=GPU, **host):
     known = {**HOST, **{key.replace("_", "-"): amount for key, amount in host.items()}}
     return NodeRecord(
         name=name,
         labels=labels or {},
         taints=taints,
         allocatable={**known, resource: gpus} if resource else known,
-        schedulable=schedulable,
+        schedulable=schedulable and not held_back,
+        held_back=held_back,
     )
 
 

@@ -204,6 +204,26 @@ def test_waiting_names_what_is_waited_for_and_no_count():
     )
 
 
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (
+            {"limit": "memory"},
+            "GPUs free and are short of memory; it is placed as soon as memory is free or nodes are added",
+        ),
+        (
+            {"limit": "pods", "held": "is cordoned or is not Ready"},
+            "node of it is cordoned or is not Ready; it is placed as soon as one of them takes pods or nodes are added",
+        ),
+        ({}, "no room now; it is placed as soon as GPUs are free or nodes are added"),
+    ],
+)
+def test_what_is_waited_for_is_what_is_short(why, said):
+    request = a_request("E4B", **BF16)
+    choice, _ = chosen(request, a_pool("nvidia-l4", gpus=1), room=Room(0, 0))
+    assert explain.waiting(replace(choice, **why), request).endswith(said)
+
+
 def test_nothing_fits_tells_the_nearest_miss_and_a_remedy():
     request = a_request("31B", **BF16, context_length=262144, concurrency=4)
     _, found = chosen(request, a_pool("nvidia-l4", gpus=1), a_pool(gpus=1), a_pool("nvidia-t4"))
@@ -273,7 +293,9 @@ def test_a_plan_on_a_slice_names_the_slice():
 def test_nothing_fits_where_a_taint_is_in_the_way():
     request = a_request("E4B", **BF16)
     _, found = chosen(request, a_pool(taints=(Taint("team", "a", "NoSchedule"),)), a_pool("nvidia-t4"))
-    assert "team=a:NoSchedule" in explain.nothing_fits(found, request)
+    said = explain.nothing_fits(found, request)
+    assert "team=a:NoSchedule" in said
+    assert said.count("hardware.tolerations") == 1
 
 
 def test_what_is_known_to_be_bad_is_told_before_a_checkpoint_that_does_not_exist():
@@ -307,6 +329,12 @@ def test_an_accelerator_that_nobody_knows():
     )
 
 
+def test_one_that_is_doubted_with_more_than_the_band_to_spare_is_not_called_inside_it():
+    choice, found = chosen(a_request("E4B", precisions=("bf16",)), a_pool(gpus=2))
+    _, said = words.not_taken(Ranked(found.fits[-1], None, "tight", 2048), choice)
+    assert said.startswith("fits; what lies outside --gpu-memory-utilization may not fit")
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_why_one_that_fits_is_not_taken(key):
     request = a_request("31B", "E4B", precisions=("bf16", "fp8"))
@@ -324,13 +352,16 @@ def test_each_key_of_the_order_has_words_of_its_own():
         fit for fit in found.fits if fit.candidate.precision == "fp8" and fit.candidate.variant.name == "E4B"
     )
     choice = replace(choice, replicas=3)
-    said = {key: words.not_taken(Ranked(other, None, key, 2048), choice)[1] for key in KEYS}
+    said = {
+        key: words.not_taken(Ranked(other, None, key, 1000 if key == "tight" else 2048), choice)[1]
+        for key in KEYS
+    }
     left = f"{choice.headroom_mib / 1024:.1f} GiB"
     assert said == {
         "backend": "fits; Kubernetes comes before Kubernetes in placement.backends",
         "variant": "fits; 31B comes before E4B in model.variants",
         "context": "fits; with 32,768 tokens of context, the plan has 32,768",
-        "tight": f"fits; it leaves 2.0 GiB of each GPU, less than the 1.0 GiB band, the plan {left}",
+        "tight": f"fits; it leaves 1.0 GiB of each GPU, less than the 1.0 GiB band, the plan {left}",
         "precision": "fits; bf16 comes before fp8 in model.precisions",
         "room": "fits, but its pool has no room for 3 replicas of 1 \u00d7 nvidia-h100-80gb",
         "price": "fits; 1 \u00d7 nvidia-h100-80gb (79.6 GiB) is more GPU than 1 \u00d7 nvidia-h100-80gb (79.6 GiB)",

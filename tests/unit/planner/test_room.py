@@ -56,6 +56,16 @@ def test_forty_gib_of_disk_hold_two_of_four_replicas_and_are_the_limit():
     assert Ledger([pool], []).limit(ID, demand) == "ephemeral-storage"
 
 
+def test_why_no_node_takes_pods_is_known_only_where_none_does():
+    held = [a_node("a", held_back="is cordoned"), a_node("b", held_back="is not Ready")]
+    assert Ledger([a_pool(SHAPE, *held)], []).held(ID) == "is cordoned or is not Ready"
+    assert Ledger([a_pool(SHAPE, *held, a_node("c"))], []).held(ID) == ""
+    assert Ledger([a_pool(SHAPE)], []).held(ID) == ""
+    own = [a_node("a", held_back="is cordoned", labels={"team": "a"}), a_node("b")]
+    assert Ledger([a_pool(SHAPE, *own)], []).held(ID, node_selector=(("team", "a"),)) == "is cordoned"
+    assert Ledger([], []).held(ID) == ""
+
+
 def test_where_accelerators_are_scarce_the_host_is_no_limit():
     ledger = Ledger([a_pool(SHAPE, a_node("n", gpus=1))], [])
     assert ledger.limit(ID, a_demand(1, cpu=30000)) == ""
