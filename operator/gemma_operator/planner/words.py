@@ -54,7 +54,9 @@ def _order_words(other: Ranked, choice: Choice) -> str:
         "precision": f"{best.precision} comes before {candidate.precision} in model.precisions",
         "context": f"with {number(other.fit.settings.context_length)} tokens of context, "
         f"the plan has {number(taken.settings.context_length)}",
-        "tight": f"it leaves {left} of each GPU, less than the {_band(other.fit)} band, the plan {best_left}",
+        "tight": f"it leaves {left} of each GPU, less than the {_band(other.fit)} band, the plan {best_left}"
+        if other.headroom_mib < other.fit.memory.band_bytes // MIB
+        else "what lies outside --gpu-memory-utilization may not fit, and the engine may refuse to start",
         "price": _costlier(other.fit, taken),
         "spot": "its nodes are spot and those of the plan are not known to be",
         "headroom": f"it leaves {left} of each GPU, the plan {best_left}",

@@ -3,6 +3,7 @@
 import pytest
 
 from gemma_operator.catalog.loader import packaged
+from gemma_operator.planner import explain
 from gemma_operator.planner.feasible import feasible
 from gemma_operator.planner.values import Code, Fit, Rejection
 from unit.planner.shapes import a_pool, a_request
@@ -32,6 +33,13 @@ def test_a_deployment_that_sleeps_is_doubted_where_enough_is_left_alone():
     assert isinstance(doubted, Fit)
     assert doubted.tight
     assert any("sleep mode hides" in said for said in doubted.unverified)
+
+
+def test_the_reason_of_a_doubted_plan_says_what_is_doubted_and_not_that_it_is_inside_the_band():
+    fit = verdict("nvidia-h200", version="0.25.1")
+    said = explain.reason(fit, a_request("E4B"))
+    assert "what lies outside --gpu-memory-utilization may not, so the engine may refuse to start" in said
+    assert "band" not in said
 
 
 @pytest.mark.parametrize(
