@@ -1,5 +1,7 @@
 """How files are laid over the packaged catalog, and what a wrong file is told."""
 
+from pathlib import Path
+
 import pytest
 
 from gemma_operator.catalog.loader import load, packaged
@@ -128,3 +130,9 @@ def test_a_wrong_file_is_named_with_its_entry_and_member(tmp_path, name, text, s
 def test_a_directory_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InvalidCatalog, match="nowhere: no such directory"):
         load(tmp_path / "nowhere")
+
+
+def test_the_catalog_of_the_real_engines_tests_is_one_that_this_version_reads():
+    """Its tests take minutes and root; what they stand on must not break unseen."""
+    folder = Path(__file__).parents[2] / "engine/model/catalog"
+    assert load(folder).variants["E2B"] != packaged().variants["E2B"]
