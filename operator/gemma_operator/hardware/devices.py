@@ -70,10 +70,10 @@ def _is_auxiliary(resource: str) -> bool:
 
 
 def _promised(node: NodeRecord, cards: Cards) -> tuple[str, ...]:
-    """Resources that only labels speak of."""
+    """Resources that only labels speak of; those of slices first, since GFD counts cards that are cut as cards too."""
     if foreign_resource := foreign.promised_resource(node.labels):
         return (foreign_resource,)
-    if gfd.PRODUCT not in node.labels and (profiles := gfd.profiles(node.labels)):
+    if profiles := gfd.profiles(node.labels):
         return tuple(f"{gfd.MIG_RESOURCE_PREFIX}{profile}" for profile in profiles)
     facts = _facts(node.labels, _NVIDIA_GPU, cards)
     return (_NVIDIA_GPU,) if facts.card or facts.memory_mib or facts.product or facts.promised else ()

@@ -15,6 +15,7 @@ ROWS = {row["file"]: row for row in csv.DictReader((NODES / "expected.csv").read
 #: The hardware would do, and still a GemmaDeployment that asks for nothing is not planned there.
 HARDWARE_ALONE = {
     "eks-auto-mode-g5-spot.yaml": "spot",
+    "eks-karpenter-provisioner-g5-spot-tainted.yaml": "spot",
     "gke-l4-preemptible-computeclass.yaml": "spot",
     "gfd-docs-a100-40gb-mig-mixed-three-profiles.yaml": "driver 450",
     "k3s-a30-vmware.yaml": "driver 535",
