@@ -52,6 +52,8 @@ REQUEST_MAX_LENGTH: Final = 64  # of the two `…-requested-at` values, which ar
 # The intent, on the child Deployment: what it was rendered from, and by whom.
 INPUTS_HASH: Final = f"{PREFIX}inputs-hash"
 RENDERER_VERSION: Final = f"{PREFIX}renderer-version"
+SPEC_HASH: Final = f"{PREFIX}spec-hash"  # of what the user had written, less replicas and suspend
+SPEC_REPLICAS: Final = f"{PREFIX}spec-replicas"
 PLAN: Final = f"{PREFIX}plan"
 AVOIDED_NODES: Final = f"{PREFIX}avoided-nodes"  # names, comma between: what the pods of this plan keep off
 ROLLOUT: Final = f"{PREFIX}rollout"  # how its pods follow one another, and what decided: `Surge/Room`

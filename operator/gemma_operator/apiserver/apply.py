@@ -42,9 +42,15 @@ class Writer:
         """For a known child that an apply cannot mend, because an item that somebody put into a list of ours
         excludes our own: the lists are replaced, then the apply makes us their owner again.
         """
-        body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
-        await self._client.merge(_resource(manifest["kind"]), body, field_manager=FIELD_MANAGER)
+        await self.merge({**manifest, "metadata": {**manifest["metadata"], "uid": uid}})
         return await self.apply(manifest, uid=uid)
+
+    async def merge(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes some fields of the very object whose uid it carries, and leaves the rest to who applied it: an
+        apply would give up what it leaves out. The next apply by force takes them back.
+        """
+        answer = await self._client.merge(_resource(manifest["kind"]), manifest, field_manager=FIELD_MANAGER)
+        return self._keep(answer)
 
     async def apply_status(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Applies the status subresource: `manifest` has apiVersion, kind, metadata and the whole status."""

@@ -61,11 +61,13 @@ class StatusFields:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What shall be so. Empty `apply` and `delete` and an equal status mean: nothing is written."""
+    """What shall be so. Empty `apply`, `merge` and `delete` and an equal status mean: nothing is written."""
 
     policy: str
     conditions: tuple[Condition, ...] = ()
     apply: tuple[Manifest, ...] = ()
+    #: Parts of children, each with its uid, that change while the rest stays as another version rendered it.
+    merge: tuple[Manifest, ...] = ()
     delete: tuple[ObjectRef, ...] = ()
     #: None: the status stays as it is (somebody said hands off, or the object is on its way out).
     status: StatusFields | None = None

@@ -48,6 +48,10 @@ class Writer(Protocol):
         """That very object, where an apply is refused for what somebody put beside our fields."""
         ...
 
+    async def merge(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Some fields of that very object, the rest left as it is."""
+        ...
+
     async def apply_status(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """The whole status, under its own manager."""
         ...
@@ -143,6 +147,7 @@ class Act:
             return Outcome()
         try:
             applied = [await self._apply(manifest, snapshot, now=now) for manifest in decision.apply]
+            applied += [await self._merge(manifest) for manifest in decision.merge]
         except ApiError as error:
             if not refusals.is_one(error):
                 raise
@@ -192,6 +197,10 @@ class Act:
         tried = Try(sent, changed, admitted, gone=again and known is None, requests=requests)
         self._contests.note(snapshot.uid, where, tried, uid=uid, now=now)
         return where
+
+    async def _merge(self, manifest: Manifest) -> str:
+        answer = await self._writer.merge(manifest)
+        return place(answer["kind"], answer["metadata"]["name"])
 
     async def _since_then(self, manifest: Manifest, snapshot: Snapshot, known: Child) -> Changed:
         """What somebody made of a child that is applied a second time; asked before our own write covers it."""

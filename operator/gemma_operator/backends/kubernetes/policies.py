@@ -13,19 +13,25 @@ from datetime import datetime
 from gemma_operator.api import conditions, names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask, Decision, Event, Manifest, ObjectRef, soonest
-from gemma_operator.backends.kubernetes import contested, rollout, speech, standing, unmade_jobs, wedged
-from gemma_operator.backends.kubernetes.health import health
+from gemma_operator.backends.kubernetes import (
+    another_renderer,
+    asking,
+    contested,
+    rollout,
+    speech,
+    standing,
+    unmade_jobs,
+    wedged,
+    written,
+)
 from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
-from gemma_operator.backends.kubernetes.snapshot import Child, Owner, Replica, Snapshot
+from gemma_operator.backends.kubernetes.snapshot import Child, Owner
 from gemma_operator.backends.kubernetes.view import (
-    DEPLOYMENT,
     View,
     noting_a_wedged_one,
     owner_of,
-    rendered_by_another,
     rolled_by,
 )
-from gemma_operator.probing.facts import Verdict, verdict
 
 Policy = Callable[[View, datetime], Decision | None]
 
@@ -92,38 +98,50 @@ def dying_child(view: View, now: datetime) -> Decision | None:
     )
 
 
+def scale_alone(view: View, now: datetime) -> Decision | None:
+    """Of what another version rendered only the number of replicas is to change: its template stays, and its pods."""
+    child, deployment = another_renderer.left_alone(view), view.snapshot.deployment
+    assert deployment is not None, "see `view`"
+    if child is None or written.replicas_stand(child, deployment.spec):
+        return None
+    return replace(
+        _left_alone(view, child),
+        policy="scale_alone",
+        apply=another_renderer.budget_made(view),
+        merge=(written.scaled(child, deployment.spec, namespace=view.snapshot.key.namespace),),
+        delete=another_renderer.budget_removed(view),
+    )
+
+
 def update_available(view: View, now: datetime) -> Decision | None:
     """Another version of the operator rendered this: an upgrade restarts no engine by itself."""
-    version = rendered_by_another(view.snapshot)
-    same_inputs = view.snapshot.plan is not None and view.snapshot.plan.inputs_hash == view.plan.inputs_hash
-    if not version or not same_inputs or view.snapshot.newly_requested("refresh"):
+    child = another_renderer.left_alone(view)
+    if child is None:
         return None
-    message = f"rendered by renderer {version}; set {names.REFRESH_REQUESTED_AT} to take the new form"
-    stands = _as_it_stands(view)
-    if _is_asking(stands):
-        return Decision(
-            policy="update_available", look_again_after_seconds=view.snapshot.settings.probe_period_seconds
-        )
-    said = [each for each in speech.everything(stands) if each.type not in ("Planned", "Reconciling")]
-    if not standing.is_taken_up(view.snapshot):
-        unheard = f"generation {view.snapshot.generation} is not taken up yet: {message}"
-        said = [each for each in said if each.type not in ("Ready", "Stalled")]
-        said += [conditions.not_ready(Reason.UPDATE_AVAILABLE, unheard)]
-        said += [conditions.stalled(Reason.UPDATE_AVAILABLE, unheard)]
-    decision = Decision(
-        policy="update_available",
-        conditions=(*said, conditions.planned(message, reason=Reason.UPDATE_AVAILABLE)),
-        status=speech.kept(view.snapshot),
-    )
+    decision = _left_alone(view, child)
+    if decision.status is None:
+        return decision
     # the Deployment is left alone, so the youngest pod tells when one was deleted last
     return _less_a_wedged_one(decision, view, last=wedged.youngest(view.snapshot.replicas), now=now)
 
 
-def _as_it_stands(view: View) -> View:
-    """The same view where the template of another renderer is what is wanted: nothing is about to roll."""
-    intent = next(child.intent for child in view.snapshot.children if child.kind == DEPLOYMENT)
-    counted = health(view.snapshot, wanted=view.wanted, intent=intent, port=view.port)
-    return replace(view, health=counted, intent=intent)
+def _left_alone(view: View, child: Child) -> Decision:
+    """How it is, counted against its own template; nothing of it before the replicas were asked."""
+    snapshot, stands = view.snapshot, another_renderer.as_it_stands(view, child)
+    if asking.is_asking(stands):
+        return Decision(
+            policy="update_available", look_again_after_seconds=snapshot.settings.probe_period_seconds
+        )
+    planned = (
+        f"rendered by renderer {another_renderer.version(child)}; the next change of the spec takes the new form, or "
+        f"set {names.REFRESH_REQUESTED_AT}"
+    )
+    said = [each for each in speech.everything(stands) if each.type != "Planned"]
+    return Decision(
+        policy="update_available",
+        conditions=(*said, conditions.planned(planned, reason=Reason.UPDATE_AVAILABLE)),
+        status=speech.status(stands),
+    )
 
 
 def look_for_room(view: View, now: datetime) -> Decision | None:
@@ -200,32 +218,11 @@ def _less_a_wedged_one(
 
 def still_asking(view: View, now: datetime) -> Decision | None:
     """A restarted operator has not asked yet: what was said last stands until it has."""
-    if view.pending or view.surplus or not _is_asking(view):
+    if view.pending or view.surplus or not asking.is_asking(view):
         return None
     return Decision(
         policy="still_asking", look_again_after_seconds=view.snapshot.settings.probe_period_seconds
     )
-
-
-def _is_asking(view: View) -> bool:
-    """What was said was learnt by asking, and some ready replica was not asked by this process yet.
-
-    A start that was refused by its guard for want of a key was told by asking too.
-    """
-    snapshot = view.snapshot
-    if not standing.learnt_by_asking(snapshot):
-        return False
-    lacks_a_key = standing.lacks_a_key(snapshot)
-    return any(
-        (replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN)
-        or (lacks_a_key and replica.phase == "Running" and not _looked_at(replica, snapshot))
-        for replica in view.health.current
-    )
-
-
-def _looked_at(replica: Replica, snapshot: Snapshot) -> bool:
-    facts = snapshot.facts.get(replica.uid)
-    return facts is not None and facts.looked_at
 
 
 def provision(view: View, now: datetime) -> Decision | None:
@@ -277,6 +274,7 @@ def settled(view: View, now: datetime) -> Decision:
 POLICIES: tuple[Policy, ...] = (
     foreign_child,
     dying_child,
+    scale_alone,
     update_available,
     look_for_room,
     announce_gap,

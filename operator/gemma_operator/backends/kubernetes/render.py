@@ -16,6 +16,7 @@ from gemma_operator.api.v1alpha1 import GemmaDeployment
 from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes import render_network as network
 from gemma_operator.backends.kubernetes import render_weights as weights
+from gemma_operator.backends.kubernetes import written
 from gemma_operator.backends.kubernetes.ownership import sealed
 from gemma_operator.backends.kubernetes.render_access import access_of
 from gemma_operator.backends.kubernetes.render_parts import Json, child, selector_of
@@ -27,7 +28,7 @@ from gemma_operator.planner.values import Plan
 from gemma_operator.settings import OperatorSettings
 
 #: Counts changes of what is rendered from the same input. A Deployment that another version rendered is left
-#: alone until its user asks for a refresh: an upgrade of the operator restarts no engine.
+#: alone until its user changes the spec or asks for a refresh: an upgrade of the operator restarts no engine.
 RENDERER_VERSION: Final = "5"
 
 _HUB_BYTES_PER_SECOND: Final = 100 * 10**6
@@ -146,6 +147,7 @@ def _deployment(
         annotations={
             names.INPUTS_HASH: plan.inputs_hash,
             names.RENDERER_VERSION: RENDERER_VERSION,
+            **written.as_annotations(deployment.spec),
             names.PLAN: to_annotation(plan),
             names.ROLLOUT: str(rollout),
             **({names.AVOIDED_NODES: ",".join(avoided)} if avoided else {}),

@@ -84,16 +84,6 @@ def lacks_a_key(snapshot: Snapshot) -> bool:
     )
 
 
-def is_taken_up(snapshot: Snapshot) -> bool:
-    """Of this generation more was said than that another renderer's children stand in its way."""
-    return any(
-        condition.get("type") == "Ready"
-        and condition.get("reason") != Reason.UPDATE_AVAILABLE.value
-        and condition.get("observedGeneration") == snapshot.generation
-        for condition in snapshot.status.get("conditions", ())
-    )
-
-
 def stands(said: Sequence[Condition], snapshot: Snapshot) -> bool:
     """What is about to be said of Ready is what the status says."""
     ready = next(condition for condition in said if condition.type == "Ready")

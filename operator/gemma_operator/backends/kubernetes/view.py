@@ -12,7 +12,6 @@ from gemma_operator.backends.kubernetes import contested, rollout, wedged, weigh
 from gemma_operator.backends.kubernetes.contested import Contested, Wanted
 from gemma_operator.backends.kubernetes.health import Health, health
 from gemma_operator.backends.kubernetes.render import (
-    RENDERER_VERSION,
     pod_intent,
     render,
     startup_budget_seconds,
@@ -180,15 +179,6 @@ def owner_of(child: Child, snapshot: Snapshot) -> Owner:
     if child.controller_kind != names.DEPLOYMENT_KIND or child.controller_uid in snapshot.living_uids:
         return Owner.SOMEBODY_ELSE
     return Owner.DYING
-
-
-def rendered_by_another(snapshot: Snapshot) -> str:
-    """The renderer version that the Deployment carries, where it is not ours; else empty."""
-    for child in snapshot.children:
-        version = child.annotations.get(names.RENDERER_VERSION, "")
-        if child.kind == DEPLOYMENT and version and version != RENDERER_VERSION:
-            return version
-    return ""
 
 
 def _pending(manifests: Iterable[Manifest], snapshot: Snapshot, fetched: Weights) -> tuple[Manifest, ...]:

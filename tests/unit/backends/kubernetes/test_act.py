@@ -7,12 +7,13 @@ import pytest
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Decision, Event, ObjectRef, StatusFields
+from gemma_operator.backends.kubernetes import written
 from gemma_operator.backends.kubernetes.act import Act
 from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
 from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected, Unreachable
 from plans import a_plan
-from snapshots import NOW, UID, a_child, a_placement, a_snapshot, manifests_for
+from snapshots import NOW, UID, a_child, a_placement, a_snapshot, a_spec, manifests_for
 
 
 class Server:
@@ -33,6 +34,12 @@ class Server:
     async def put_back(self, manifest, *, uid):
         self.calls.append(("put back", manifest["kind"], uid))
         return stored(manifest)
+
+    async def merge(self, manifest):
+        self.calls.append(("merge", manifest["kind"], manifest["metadata"]["uid"]))
+        if error := self.refuse.get(f"merge {manifest['kind']}"):
+            raise error
+        return manifest
 
     async def apply_status(self, manifest):
         self.calls.append(("status", manifest["status"]))
@@ -132,6 +139,38 @@ async def test_a_child_is_made_anew_only_for_an_object_that_still_stands(standin
     server = Server(standing=standing)
     await act(replace(DECISION, apply=(service,)), server=server, snapshot=snapshot)
     assert ("apply" in server.verbs) is writes
+
+
+def a_scale():
+    """A budget is made, the number of replicas changed in a Deployment of another version, another budget removed."""
+    budget = next(
+        each for each in manifests_for(spec={"replicas": 2}) if each["kind"] == "PodDisruptionBudget"
+    )
+    deployment = next(each for each in MANIFESTS if each["kind"] == "Deployment")
+    known = a_child(deployment)
+    part = written.scaled(known, a_spec(replicas=2).spec, namespace="team-a")
+    gone = ObjectRef("PodDisruptionBudget", "chat", "uid-of-another")
+    scale = replace(DECISION, apply=(budget,), merge=(part,), delete=(gone,))
+    return scale, a_snapshot(children=(known,))
+
+
+async def test_a_part_of_a_child_is_merged_between_what_is_made_and_what_is_removed():
+    decision, snapshot = a_scale()
+    server = Server()
+    outcome = await act(decision, server=server, snapshot=snapshot)
+    assert server.verbs == ["apply", "merge", "delete", "status"]
+    assert ("merge", "Deployment", "uid-of-Deployment") in server.calls
+    assert outcome.applied == ("PodDisruptionBudget/chat", "Deployment/chat")
+
+
+async def test_a_merge_that_is_refused_is_told_as_an_apply_is():
+    decision, snapshot = a_scale()
+    server = Server(refuse={"merge Deployment": Forbidden("no more than one replica", status=403)})
+    with pytest.raises(Forbidden):
+        await act(decision, server=server, snapshot=snapshot)
+    (status,) = server.statuses
+    assert any("no more than one replica" in each["message"] for each in status["conditions"])
+    assert "delete" not in server.verbs
 
 
 async def test_what_an_apply_cannot_mend_is_put_back_where_it_is_ours():

@@ -1,0 +1,29 @@
+"""Whether a restarted operator has asked the replicas yet, which the last one asked. Pure."""
+
+from __future__ import annotations
+
+from gemma_operator.backends.kubernetes import standing
+from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
+from gemma_operator.backends.kubernetes.view import View
+from gemma_operator.probing.facts import Verdict, verdict
+
+
+def is_asking(view: View) -> bool:
+    """What was said was learnt by asking, and some ready replica was not asked by this process yet.
+
+    A start that was refused by its guard for want of a key was told by asking too.
+    """
+    snapshot = view.snapshot
+    if not standing.learnt_by_asking(snapshot):
+        return False
+    lacks_a_key = standing.lacks_a_key(snapshot)
+    return any(
+        (replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN)
+        or (lacks_a_key and replica.phase == "Running" and not _looked_at(replica, snapshot))
+        for replica in view.health.current
+    )
+
+
+def _looked_at(replica: Replica, snapshot: Snapshot) -> bool:
+    facts = snapshot.facts.get(replica.uid)
+    return facts is not None and facts.looked_at
