@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     if found is None:
         raise UsageError(f"nothing tells the memory of {asked.shape.product}: give --gpu-memory-mib")
     document = _document(asked, found, fit, reason)
+    if args.explain and args.output == "json":
+        document["steps"] = sum_text.document(found)
     if args.output == "json":
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:

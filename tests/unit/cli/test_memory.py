@@ -276,6 +276,7 @@ def test_a_refused_card_says_why_and_keeps_its_figures(memory):
         (("--concurrency", "0"), "--concurrency"),
         (("--modalities", "smell"), "--modalities"),
         (("--modalities", "audio"), "--modalities"),
+        (("--engine", "0.32.0.1"), "--engine: not a version: '0.32.0.1'"),
         (("--engine", "newest"), "--engine: not a version: 'newest'; write it like 0.32"),
         (("--utilization", "1.2"), "--utilization: 1.2 is not from 0.0001 to 1"),
         (("--utilization", "92.5"), "--utilization: 92.5 is no fraction of the card: write 0.925"),
@@ -307,6 +308,13 @@ def test_explained_it_ends_at_the_verdict(memory):
     text = memory("E4B", "bf16", "nvidia-l4", "--explain", output="table")[1]
     assert "ON EACH GPU" in text
     assert text.rstrip().endswith("the band: yes")
+
+
+def test_explained_for_machines_it_has_the_same_steps(memory):
+    _, found, _ = memory("E4B", "bf16", "nvidia-l4", "--explain")
+    steps = {(step["section"], step["label"]): step["bytes"] for step in found["steps"]}
+    assert steps["weights", "weights"] // MIB == found["weightsMiB"]
+    assert steps["verdict", "to spare"] > 0
 
 
 def test_the_calculator_does_not_ask_whether_a_versions_image_starts(memory):

@@ -279,5 +279,23 @@ def test_a_larger_card_never_fits_less(checkpoint, memory_mib, more_mib, asked):
         assert large.settings.context_length >= small.settings.context_length
 
 
+@given(bf16, st.integers(4000, 200_000), st.sampled_from([1, 2, 4, 8]), asked, st.data())
+def test_who_asks_for_less_is_never_refused_what_more_was_given(checkpoint, memory_mib, gpus, asked, data):
+    """Fewer tokens, fewer requests at once, no modality but text: each alone, and all together."""
+    shape = a_pool("unknown", memory_mib=memory_mib, compute_capability=(8, 9))
+    more = fitted(checkpoint, shape, gpus=gpus, **asked)
+    context = asked["context_length"] or 8192
+    less = {
+        "context_length": data.draw(st.integers(256, context)),
+        "concurrency": data.draw(st.integers(1, asked["concurrency"])),
+        "modalities": TEXT,
+    }
+    changed = data.draw(st.sets(st.sampled_from(sorted(less)), min_size=1))
+    fewer = fitted(checkpoint, shape, gpus=gpus, **{**asked, **{key: less[key] for key in changed}})
+    assert isinstance(fewer, Fit) or isinstance(more, Rejection)
+    if isinstance(more, Fit) and isinstance(fewer, Fit) and asked["context_length"] is not None:
+        assert fewer.tight <= more.tight
+
+
 def test_the_cache_is_bf16_unless_said_otherwise():
     assert KvPrecision.BF16.element_bytes == 2 * KvPrecision.FP8.element_bytes

@@ -111,7 +111,7 @@ def bytes_needed(  # noqa: PLR0913 - as capacity
 
 def held_by(cut: Layout, *, available_bytes: int, max_model_len: int, rules: EngineVersionRules) -> Capacity:
     """What the memory holds once it is cut."""
-    blocks = max(0, available_bytes) // cut.block_bytes
+    blocks = max(0, int(available_bytes)) // cut.block_bytes
     if blocks < cut.blocks_needed(1):
         return Capacity(fits=False, num_blocks=None, max_concurrency=None, tokens=None)
     concurrency = blocks / cut.blocks_per_request

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from gemma_operator.catalog.records import BatchTier, Engine, EngineVersionRules
 
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
+_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?!\.?\d)")
 
 
 class _Since(Protocol):
