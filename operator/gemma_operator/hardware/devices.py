@@ -185,7 +185,7 @@ def _not_usable(device: Device, node: NodeRecord, *, told: bool, facts: Facts) -
         return (
             f"{device.count} of {device.resource} are offered and a machine of this type has {facts.promised}: "
             "shared or cut without a label that says so; install GPU feature discovery or declare an "
-            "AcceleratorPool with acceleratorMemoryMiB"
+            "AcceleratorPool with acceleratorsPerNode and acceleratorMemoryMiB"
         )
     if told:
         return ""

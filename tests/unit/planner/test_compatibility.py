@@ -183,6 +183,20 @@ TABLE = [
         {"repository": "RedHatAI/gemma-4-31B-it-FP8-block", **v("0.19.1")},
         {"repository": "RedHatAI/gemma-4-31B-it-FP8-dynamic"},
     ),
+    (
+        "fp8-block-warm-up-on-sm120",
+        WARN,
+        "vllm#47130",
+        {"repository": "RedHatAI/gemma-4-31B-it-FP8-block", **cc(12, 0), **v("0.24.0")},
+        v("0.23.0"),
+    ),
+    (
+        "fp8-block-warm-up-on-sm120",
+        WARN,
+        "vllm#47130",
+        {"repository": "RedHatAI/gemma-4-31B-it-FP8-block", **cc(12, 1), **v("0.24.0")},
+        cc(9, 0),
+    ),
     ("gemma4-before-0.19.1", REFUSE, "vllm#38826", v("0.19.0"), v("0.19.1")),
     ("unified-before-0.23", REFUSE, "vllm#44494", {"variant": "12B", **v("0.22.1")}, v("0.23.0")),
     (
