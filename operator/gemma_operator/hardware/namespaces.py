@@ -7,8 +7,10 @@ a maximum is the default of a limit that nobody wrote).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Final
 
 from gemma_operator.hardware import quantities
@@ -39,6 +41,8 @@ class LimitRecord:
     most: Mapping[str, int] = field(default_factory=dict)
     #: Limits that a container gets which has none.
     limits: Mapping[str, int] = field(default_factory=dict)
+    #: So many times a request its limit may be; without a limit a pod is refused.
+    ratio: Mapping[str, Fraction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def limit_record(obj: Mapping[str, Any]) -> LimitRecord | None:
     least: dict[str, int] = {}
     most: dict[str, int] = {}
     limits: dict[str, int] = {}
+    ratio: dict[str, Fraction] = {}
     for item in (obj.get("spec") or {}).get("limits") or ():
         if item.get("type") not in {"Container", "Pod"}:
             continue
@@ -82,11 +87,20 @@ def limit_record(obj: Mapping[str, Any]) -> LimitRecord | None:
             least[name] = max(amount, least.get(name, 0))
         for name, amount in _amounts(item.get("max") or {}, up=False).items():
             most[name] = min(amount, most.get(name, amount))
+        for name, times in _ratios(item.get("maxLimitRequestRatio") or {}):
+            ratio[name] = min(times, ratio.get(name, times))
         if item["type"] == "Container":
             limits |= _amounts({**(item.get("max") or {}), **(item.get("default") or {})}, up=False)
-    if not least and not most and not limits:
+    if not least and not most and not limits and not ratio:
         return None
-    return LimitRecord(metadata.get("namespace") or "default", metadata.get("name", ""), least, most, limits)
+    namespace = metadata.get("namespace") or "default"
+    return LimitRecord(namespace, metadata.get("name", ""), least, most, limits, ratio)
+
+
+def _ratios(values: Mapping[str, Any]) -> Iterator[tuple[str, Fraction]]:
+    for name, quantity in values.items():
+        with suppress(InvalidQuantityError):
+            yield name, quantities.parse(quantity)
 
 
 def _scopes(spec: Mapping[str, Any]) -> set[str]:

@@ -157,6 +157,17 @@ def _refused_by(
         own = name == "memory" and memory_limited
         if name in requests and not own and requests[name] > given:
             return _bounded(item, "limits containers to", name, given, requests)
+    for name, ratio in sorted(item.ratio.items()):
+        if name in requests and name not in limits:
+            return (
+                f"LimitRange {item.name} bounds the limit of {name} by its request, and an engine sets no limit of "
+                f"{name}: give containers a default one by a LimitRange, or take maxLimitRequestRatio out of it"
+            )
+        if name in requests and limits[name] > ratio * requests[name]:
+            return (
+                f"LimitRange {item.name} allows a limit of at most {float(ratio):g} times the request: the limit of "
+                f"{name} is {_amount(name, limits[name])}, a replica takes {_amount(name, requests[name])}"
+            )
     return ""
 
 

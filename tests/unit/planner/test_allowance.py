@@ -142,6 +142,12 @@ def test_the_first_replica_needs_its_siblings(name):
         (a_container(default={"cpu": "1"}), "limits containers to 1 of cpu, a replica takes 4"),
         (a_container(default={"memory": "1Gi"}), "limits containers to 1.0 GiB of memory"),
         (a_container(default={"cpu": "16"}, max={"cpu": "8"}), "allows at most 8 of cpu"),
+        (a_container(maxLimitRequestRatio={"cpu": "4"}), "an engine sets no limit of cpu: give containers"),
+        (
+            a_container(maxLimitRequestRatio={"cpu": "1500m"}, default={"cpu": "8"}),
+            "at most 1.5 times the request: the limit of cpu is 8, a replica takes 4",
+        ),
+        ({"type": "Pod", "maxLimitRequestRatio": {"memory": "1"}}, "an engine sets no limit of memory"),
     ],
 )
 def test_a_limit_range_refuses_a_pod_as_it_is(item, words):
@@ -155,6 +161,8 @@ def test_a_limit_range_refuses_a_pod_as_it_is(item, words):
     [
         a_container(max={"memory": "16Gi", "cpu": "4"}),
         a_container(min={"cpu": "100m"}, defaultRequest={"cpu": "1"}),
+        a_container(maxLimitRequestRatio={"cpu": "2"}, default={"cpu": "8"}),
+        a_container(maxLimitRequestRatio={"nvidia.com/gpu": "1"}),
         {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
     ],
 )
@@ -164,6 +172,7 @@ def test_a_limit_range_that_it_meets_says_nothing(item):
 
 def test_a_default_memory_is_nothing_to_who_sets_his_own():
     assert allowance(a_limit_range(a_container(default={"memory": "1Gi"})), limited=True) == ANY
+    assert allowance(a_limit_range(a_container(maxLimitRequestRatio={"memory": "1"})), limited=True) == ANY
 
 
 def test_pods_that_are_still_to_be_made_are_taken_off_and_replaced_ones_given_back():
