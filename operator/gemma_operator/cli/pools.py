@@ -17,6 +17,7 @@ from gemma_operator.hardware.records import Pool, PoolShape
 from gemma_operator.planner import explain, words
 from gemma_operator.planner.feasible import feasible
 from gemma_operator.planner.request import from_spec
+from gemma_operator.planner.room import Ledger
 
 NAME = "pools"
 HELP = "show the pools that nodes and AcceleratorPools make, and whether they can be used"
@@ -26,7 +27,8 @@ examples:
   kubectl get nodes -o json | gemma-operator pools --nodes -
   gemma-operator pools --nodes nodes.yaml --nodes accelerator-pools.yaml -o json
 
-A pool is usable when a GemmaDeployment with `spec: {}` could be planned on it; REASON says why it is not.
+A pool is usable when a GemmaDeployment with `spec: {}` could be planned on it and a node of it takes pods or may come;
+REASON says why it is not.
 ACCELERATORS counts those of one node, NODES the nodes that are there now; free or taken is not looked at.
 """
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def row(pool: Pool, catalog: Catalog) -> dict[str, Any]:
     """One pool as `-o json` has it."""
     shape = pool.shape
-    reason = _not_usable(shape, catalog)
+    reason = _not_usable(shape, catalog) or _held(pool)
     return {
         "name": shape.id.name,
         "source": shape.id.source.value,
@@ -96,6 +98,14 @@ def _not_usable(shape: PoolShape, catalog: Catalog) -> str:
         return ""
     on_shape = [rejection for rejection in verdicts.rejections if rejection.candidate.shape is not None]
     return words.rejection(explain.nearest(on_shape))
+
+
+def _held(pool: Pool) -> str:
+    """Why none of its nodes takes pods now, where none is yet to come; else empty."""
+    if pool.growth is not None and pool.growth.more_nodes > 0:
+        return ""
+    held = Ledger([pool], ()).held(pool.shape.id)
+    return f"every node of it {held}" if held else ""
 
 
 def _dotted(capability: tuple[int, int] | None) -> str | None:

@@ -82,6 +82,23 @@ def test_a_pool_that_is_not_usable_says_why(pools, file):
         assert pool["usable"] is (pool["reason"] == "")
 
 
+def test_a_pool_whose_nodes_take_no_pods_is_not_usable_now(pools, tmp_path):
+    node = yaml.safe_load((NODES / "k3s-l4-gce.yaml").read_text())
+    cordoned = {**node, "spec": {"unschedulable": True}}
+    deleted = {
+        **node,
+        "metadata": {**node["metadata"], "name": "b", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+    }
+    listed = tmp_path / "nodes.yaml"
+    listed.write_text(yaml.safe_dump_all([cordoned, deleted]))
+    (pool,) = pools(listed)
+    assert (pool["nodes"], pool["usable"]) == (2, False)
+    assert pool["reason"] == "every node of it is being deleted or is cordoned"
+    listed.write_text(yaml.safe_dump_all([cordoned, {**node, "metadata": {**node["metadata"], "name": "c"}}]))
+    (pool,) = pools(listed)
+    assert pool["usable"]
+
+
 def test_files_are_read_together(pools, tmp_path):
     declared = {
         "apiVersion": "gemma-operator.io/v1alpha1",
