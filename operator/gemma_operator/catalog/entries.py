@@ -22,6 +22,7 @@ from gemma_operator.catalog.records import (
     Engine,
     EngineVersionRules,
     Experts,
+    ExpertTile,
     HostDemand,
     Linears,
     MachineType,
@@ -179,6 +180,7 @@ def engine(name: str, entry: Entry) -> Engine:
         whole_items=_inner(
             entry.entry("wholeItems"), lambda each: (each.text("since"), each.integer_map("tokens"))
         ),
+        expert_tiles=tuple(_inner(each, _expert_tile) for each in entry.entries("expertTiles")),
         replica=_inner(entry.entry("replica"), _host_demand),
         adapter_rank=entry.integer("adapterRank"),
     )
@@ -212,6 +214,15 @@ def _block_size(entry: Entry) -> BlockSizeRule:
         compute_capability_major=entry.integer("computeCapabilityMajor"),
         kv_cache_precision=entry.text("kvCachePrecision"),
         block_size=entry.integer("blockSize"),
+    )
+
+
+def _expert_tile(entry: Entry) -> ExpertTile:
+    return ExpertTile(
+        since=entry.text("since"),
+        precision=entry.text("precision"),
+        below_capability=entry.capability("belowCapability") if entry.has("belowCapability") else None,
+        tile=entry.integer("tile"),
     )
 
 

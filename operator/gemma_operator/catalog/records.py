@@ -209,8 +209,7 @@ class OverheadModel:
     graphs_parallel_more_gib: float
     band_gib: float
     invisible_mib: int
-    #: What sleep mode hides from the profiling run of engines older than `sleep_mode_seen_since`.
-    hidden_by_sleep_mode_gib: float
+    hidden_by_sleep_mode_gib: float  # from the profiling run of older engines than the next
     sleep_mode_seen_since: str
     provisional: bool
     source: str
@@ -239,6 +238,16 @@ class HostDemand:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertTile:
+    """Experts whose width on each GPU is raised to a multiple of `tile` when their kernel takes them up."""
+
+    since: str
+    precision: str
+    below_capability: tuple[int, int] | None  # None: every card
+    tile: int
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A model server: where its image lies, which versions are known, what its planner does."""
 
@@ -253,10 +262,10 @@ class Engine:
     overhead: OverheadModel
     block_size: int
     block_sizes: tuple[BlockSizeRule, ...]
-    #: Items of a served modality in one prompt.
-    items_per_prompt: int
+    items_per_prompt: int  # of a served modality
     #: Since which version a batch must hold a whole item of variants that take items whole, and its tokens by modality.
     whole_items: tuple[str, Mapping[str, int]]
+    expert_tiles: tuple[ExpertTile, ...]
     replica: HostDemand
     #: The highest rank of an adapter that buffers are kept for.
     adapter_rank: int

@@ -94,7 +94,7 @@ class Fitting:
         self._verdicts: dict[tuple[object, ...], _Found | _Refused] = {}
         self._cards: dict[tuple[object, ...], _Seen | None] = {}
         self._limits: dict[str, tuple[tuple[str, int], ...]] = {}
-        self._weights: dict[tuple[str, int], int] = {}
+        self._weights: dict[tuple[str, int, int], int] = {}
 
     def fit(self, candidate: Candidate) -> Fit | Rejection:
         """The verdict on a candidate that has a checkpoint and a pool."""
@@ -191,7 +191,8 @@ class Fitting:
         return _Seen(device, tier, said)
 
     def _weights_bytes(self, candidate: Candidate, checkpoint: Checkpoint) -> int:
-        key = (checkpoint.name, candidate.tensor_parallel)
+        tile = self.expert_tile(candidate)
+        key = (checkpoint.name, candidate.tensor_parallel, tile)
         found = self._weights.get(key)
         if found is None:
             found = self._weights[key] = weights.loaded_bytes(
@@ -200,8 +201,19 @@ class Fitting:
                 tensor_parallel=candidate.tensor_parallel,
                 text_only=self._request.modalities <= TEXT_ONLY,
                 rules=self.rules,
+                expert_tile=tile,
             ) + self.adapter_bytes(candidate)
         return found
+
+    def expert_tile(self, candidate: Candidate) -> int:
+        """Columns by which the kernels of that card take quantised experts up."""
+        shape = candidate.shape
+        return versions.expert_tile(
+            self._engine,
+            version=self._request.engine_version,
+            capability=shape.compute_capability if shape is not None else None,
+            precision=candidate.precision,
+        )
 
     def adapter_bytes(self, candidate: Candidate) -> int:
         """Buffers that the engine keeps for adapters; they are allocated while it loads."""

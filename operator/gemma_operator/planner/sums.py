@@ -161,6 +161,7 @@ def _weights_lines(found: Sum, card: Card, request: Request, fitting: Fitting) -
         tensor_parallel=candidate.tensor_parallel,
         text_only=request.modalities <= TEXT_ONLY,
         rules=fitting.rules,
+        expert_tile=fitting.expert_tile(candidate),
     ):
         if term.parameters:
             shared = f" / {term.shares} GPUs" if term.shares > 1 else ""

@@ -18,11 +18,12 @@ from gemma_operator.catalog.records import Checkpoint, EngineVersionRules, Varia
 BF16_BYTES: Final = 2.0
 ATTENTION: Final = "attention"
 EMBEDDING: Final = "embedding"
+EXPERTS: Final = "experts"
 #: The second table of words, by which the engine no longer sees what an output layer is a copy of.
 PER_LAYER_EMBEDDING: Final = "perLayerEmbedding"
 #: Classes that tensor parallelism shares out; every other one is on each GPU.
 SHARED_OUT: Final = frozenset(
-    {ATTENTION, "mlp", "experts", EMBEDDING, PER_LAYER_EMBEDDING, "perLayerProjection", "patchEmbedder"}
+    {ATTENTION, "mlp", EXPERTS, EMBEDDING, PER_LAYER_EMBEDDING, "perLayerProjection", "patchEmbedder"}
 )
 #: Classes that a server of text alone does not build. One of text and images builds no audioTower either; its 0.57 GiB
 #: of E2B and E4B are counted all the same, since published loads are of servers without limits.
@@ -52,6 +53,7 @@ def terms(
     tensor_parallel: int,
     text_only: bool,
     rules: EngineVersionRules,
+    expert_tile: int = 1,
 ) -> Iterator[Term]:
     """What `loaded_bytes` adds up."""
     dropped = {ATTENTION: _unread(variant)} if rules.queries_only else {}
@@ -66,6 +68,9 @@ def terms(
     yield Term("keysCopiedAsValues", variant.key_as_value_parameters, copies, shares)
     if replicated := _replicated(variant, tensor_parallel):
         yield Term("keysAndValuesOnEachGpu", replicated, copies, tensor_parallel)
+    if padded := _padded(variant, tensor_parallel, expert_tile):
+        each = checkpoint.bytes_per_parameter.get(EXPERTS, BF16_BYTES)
+        yield Term("expertsPadded", padded, each, tensor_parallel)
     if _keeps_output_layer(variant, checkpoint, rules):
         yield Term("outputLayer", variant.parameters[EMBEDDING], BF16_BYTES, tensor_parallel)
     yield Term("positions", variant.max_context_tokens * variant.rope_dims, BF16_BYTES)
@@ -82,6 +87,15 @@ def _keeps_output_layer(variant: Variant, checkpoint: Checkpoint, rules: EngineV
         and rules.output_layer_compared
         and PER_LAYER_EMBEDDING in variant.parameters
     )
+
+
+def _padded(variant: Variant, gpus: int, tile: int) -> int:
+    """Columns of zeroes that a kernel adds to experts whose width on each GPU is no multiple of its tile."""
+    experts = variant.linears.experts if variant.linears is not None else None
+    if experts is None or tile == 1:
+        return 0
+    width = experts.width // gpus
+    return variant.parameters[EXPERTS] * (-width % tile) // width
 
 
 def _unread(variant: Variant) -> int:
@@ -118,9 +132,17 @@ def loaded_bytes(
     tensor_parallel: int,
     text_only: bool,
     rules: EngineVersionRules,
+    expert_tile: int = 1,
 ) -> int:
     """Bytes of weights on each GPU; `text_only` leaves the towers out (`--language-model-only`)."""
-    sum_of = terms(variant, checkpoint, tensor_parallel=tensor_parallel, text_only=text_only, rules=rules)
+    sum_of = terms(
+        variant,
+        checkpoint,
+        tensor_parallel=tensor_parallel,
+        text_only=text_only,
+        rules=rules,
+        expert_tile=expert_tile,
+    )
     return int(sum(term.size_bytes for term in sum_of))
 
 

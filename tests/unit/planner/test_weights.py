@@ -232,3 +232,44 @@ def test_keys_and_values_that_no_layer_reads_are_not_loaded_from_0_30_on(variant
     name = f"gemma-4-{variant.lower()}-it-bf16"
     less = loaded_gib(name, version="0.25.1") - loaded_gib(name, version=version)
     assert less * 1024 == mib
+
+
+def loaded_by(checkpoint, *, version, capability, tensor_parallel=2):
+    """Through the rules of the engine, as a plan is."""
+    engine, found = packaged().engines["VLLM"], CHECKPOINTS[checkpoint]
+    tile = versions.expert_tile(engine, version=version, capability=capability, precision=found.precision)
+    size = loaded_bytes(
+        packaged().variants[found.variant],
+        found,
+        tensor_parallel=tensor_parallel,
+        text_only=False,
+        rules=rules_of(version),
+        expert_tile=tile,
+    )
+    return size / GIB
+
+
+FP8_EXPERTS = "gemma-4-26b-a4b-it-fp8-dynamic"
+
+
+def test_experts_that_marlin_pads_load_what_a_log_says():
+    """26B-A4B FP8 on two GPUs without FP8 of their own, 14.61 GiB each: LMCache/LMCache#4358."""
+    assert abs(loaded_by(FP8_EXPERTS, version="0.26.0", capability=(8, 6)) - 14.61) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("capability", "version", "gpus", "more"),
+    [
+        ((8, 6), "0.25.1", 2, 32 / 352),  # 704 / 2 columns become 384
+        ((8, 6), "0.32", 1, 0),  # 704 is a multiple of 64
+        ((8, 9), "0.32", 2, 0),  # the card has FP8
+        ((8, 6), "0.24.0", 2, 0),  # refused there, not padded
+    ],
+)
+def test_only_experts_that_are_no_multiple_of_a_tile_are_padded(capability, version, gpus, more):
+    padded = loaded_by(FP8_EXPERTS, version=version, capability=capability, tensor_parallel=gpus)
+    plain = loaded_gib(FP8_EXPERTS, tensor_parallel=gpus, version=version)
+    checkpoint = CHECKPOINTS[FP8_EXPERTS]
+    experts = packaged().variants["26B-A4B"].parameters["experts"] / gpus
+    expected = experts * checkpoint.bytes_per_parameter["experts"] * more / GIB
+    assert padded - plain == pytest.approx(expected, abs=0.001)

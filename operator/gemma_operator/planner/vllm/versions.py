@@ -60,6 +60,15 @@ def block_size(engine: Engine, *, version: str, capability: tuple[int, int] | No
     return engine.block_size
 
 
+def expert_tile(engine: Engine, *, version: str, capability: tuple[int, int] | None, precision: str) -> int:
+    """The columns that the width of quantised experts is raised to a multiple of; 1 where it is left as it is."""
+    for rule in _started(engine.expert_tiles, version):
+        below = rule.below_capability
+        if rule.precision == precision and (below is None or (capability is not None and capability < below)):
+            return rule.tile
+    return 1
+
+
 def is_known(engine: Engine, version: str) -> bool:
     """Whether this very version's planner was run and compared."""
     wanted = parse(version)
