@@ -104,6 +104,8 @@ def _held(pool: Pool) -> str:
     """Why none of its nodes takes pods now, where none is yet to come; else empty."""
     if pool.growth is not None and pool.growth.more_nodes > 0:
         return ""
+    if not pool.nodes:
+        return "it has no node, and its limits let none come"
     held = Ledger([pool], ()).held(pool.shape.id)
     return f"every node of it {held}" if held else ""
 

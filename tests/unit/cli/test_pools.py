@@ -99,6 +99,26 @@ def test_a_pool_whose_nodes_take_no_pods_is_not_usable_now(pools, tmp_path):
     assert pool["usable"]
 
 
+@pytest.mark.parametrize(("most", "reason"), [(0, "it has no node, and its limits let none come"), (1, "")])
+def test_a_pool_without_a_node_is_usable_where_one_may_come(pools, tmp_path, most, reason):
+    spec = {
+        "accelerator": "nvidia-l4",
+        "acceleratorsPerNode": 1,
+        "nodeSelector": {"a": "b"},
+        "maxNodes": most,
+    }
+    declared = {
+        "apiVersion": "gemma-operator.io/v1alpha1",
+        "kind": "AcceleratorPool",
+        "metadata": {"name": "l4"},
+        "spec": spec,
+    }
+    listed = tmp_path / "pools.yaml"
+    listed.write_text(yaml.safe_dump(declared))
+    (pool,) = pools(listed)
+    assert (pool["nodes"], pool["usable"], pool["reason"]) == (0, reason == "", reason)
+
+
 def test_files_are_read_together(pools, tmp_path):
     declared = {
         "apiVersion": "gemma-operator.io/v1alpha1",
