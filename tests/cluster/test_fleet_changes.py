@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cluster import scraping
 from cluster.teams import a_deployment, condition, says
 from cluster.waiting import until
 
@@ -22,7 +23,7 @@ def test_a_pod_of_a_lost_node_is_replaced_in_the_same_pool(team):
     assert after["status"]["plan"] == before["status"]["plan"]
 
 
-def test_a_plan_moves_when_its_pool_is_gone(team):
+def test_a_plan_moves_when_its_pool_is_gone(team, operator):
     first, second = team.pool("l4", nodes=1), team.pool("l4", nodes=1, suffix="-b")
     team.apply(a_deployment("chat", hardware={"pools": [first, second]}))
     before = team.ready("chat")["status"]["plan"]["pool"]["name"]
@@ -33,6 +34,12 @@ def test_a_plan_moves_when_its_pool_is_gone(team):
     team.ready("chat")
     (new,) = team.pods("chat")
     assert new["spec"]["nodeName"] == f"{other}-0"
+    series = {"name": "chat", "namespace": team.namespace}  # FR-10: of an old plan none is left
+    told = until(
+        lambda: scraping.value(operator, "gemma_deployment_info", pool=f"gke-nodepool/{other}", **series),
+        what="the series of the new plan",
+    )
+    assert told == scraping.value(operator, "gemma_deployment_info", **series) == 1.0
 
 
 def test_a_node_that_does_not_answer_any_more_is_named(team):
