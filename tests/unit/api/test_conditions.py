@@ -86,6 +86,15 @@ def test_a_message_is_cut_to_what_the_server_takes():
     assert merged[0]["message"].endswith("x…")
 
 
+def test_no_message_holds_a_secret_whoever_wrote_it():
+    """The last door: a text that went past every other scrubber still goes through here."""
+    told = f"the hub said: Authorization: Bearer hf_{'x' * 34} is not known"
+    merged = conditions.merge([], [conditions.not_ready(Reason.CRASH_LOOP, told)], now_iso=EARLY)
+
+    assert "hf_x" not in merged[0]["message"]
+    assert merged[0]["message"].endswith("is not known")
+
+
 def test_stamp_says_all_of_one_generation():
     stamped = conditions.stamp([conditions.ready(Reason.SERVING), conditions.healthy()], generation=7)
 

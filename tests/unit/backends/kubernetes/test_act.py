@@ -380,6 +380,15 @@ async def test_a_change_of_state_gives_one_event():
     assert event["eventTime"] == "2026-11-25T09:00:00.000000Z"
 
 
+async def test_an_event_holds_no_secret():
+    told = Event("Warning", "CrashLoop", f"it said: Bearer hf_{'x' * 34}; see its log")
+    server = Server()
+    await act(replace(DECISION, events=(told,)), server=server)
+    (note,) = [call[1]["note"] for call in server.calls if call[0] == "event"]
+    assert "hf_x" not in note
+    assert note.endswith("; see its log")
+
+
 async def test_changes_of_two_kinds_give_an_event_each():
     server = Server()
     both = replace(SPOKEN, events=(*SPOKEN.events, Event("Warning", "PredictionOff", "less")))
