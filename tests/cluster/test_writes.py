@@ -120,3 +120,18 @@ def test_at_rest_nothing_is_written(settled, one_operator):
         what="a write at rest",
         seconds=_AT_REST_SECONDS,
     )
+
+
+def test_an_edit_that_changes_no_template_is_noted_once_and_moves_no_pod(settled, one_operator):
+    """The Deployment tells which spec it was rendered from: a write to its annotations, and none to its spec."""
+    one_operator.ensure_running()
+    since, before = settled.audit.position, settled.get("Deployment", "one")
+    pods = {pod["metadata"]["uid"] for pod in settled.pods("one")}
+    settled.change("one", {"placement": {"capacityTimeoutSeconds": 3600}})
+    settled.ready("one")
+    assert settled.get("Deployment", "one")["spec"] == before["spec"]
+    assert {pod["metadata"]["uid"] for pod in settled.pods("one")} == pods
+    assert [str(write) for write in settled.writes(since=since)] == [
+        "apply Deployment one",
+        "apply status one",
+    ]

@@ -75,6 +75,17 @@ def test_an_upgrade_alone_unreadies_nothing_whatever_the_status_holds(conditions
     assert said(decision)["Ready"] == ("True", "Serving")
 
 
+def test_a_rollout_that_the_upgrade_came_into_is_told_as_it_began():
+    """The Deployment goes on with it, whoever rendered it, and the way is the one that stands there."""
+    snapshot = rendered_by_an_older_one(spec={"replicas": 2}, carries={names.ROLLOUT: "Surge/Room"})
+    first, second = snapshot.replicas
+    decision = decided(replace(snapshot, replicas=(first, replace(second, intent="before"))))
+    ready = next(each for each in decision.conditions if each.type == "Ready")
+    assert (decision.apply, decision.merge) == ((), ())
+    assert said(decision)["Reconciling"] == ("True", "RollingOut")
+    assert ready.message.startswith("surge: ")
+
+
 def test_a_status_that_was_lost_is_said_again():
     status = decided(rendered_by_an_older_one()).status
     assert status.endpoint["url"].endswith(":8000/v1")
