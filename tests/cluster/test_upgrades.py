@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cluster.teams import a_deployment, condition, says
+from cluster.teams import CHILDREN, a_deployment, condition, says
 from cluster.test_failures import policy
 from cluster.waiting import until
 from gemma_operator.api import names
@@ -142,6 +142,23 @@ def test_a_scale_after_it_touches_no_replica_that_runs(team, told):
     team.ready("chat")
     assert _by(team) == "0"
     assert _written(team, since) == ["apply Deployment chat", "delete PodDisruptionBudget chat"]
+
+
+def test_orphans_of_an_older_version_are_adopted_as_they_are(team, told, operator):
+    operator.stop()
+    before, manifest = _stands(team), team.get("GemmaDeployment", "chat")
+    team.kubectl("delete", "gd", "chat", "--cascade=orphan")
+    until(
+        lambda: not any(team.get(kind, "chat")["metadata"].get("ownerReferences") for kind in CHILDREN),
+        what="orphans",
+    )
+    team.apply(a_deployment("chat", **manifest["spec"]))
+    operator.ensure_running()
+    owner = team.ready("chat")["metadata"]["uid"]
+    for kind in CHILDREN:
+        owners = team.get(kind, "chat")["metadata"]["ownerReferences"]
+        assert [each["uid"] for each in owners] == [owner]
+    assert _stands(team) == before
 
 
 def test_a_refresh_after_a_scale_takes_everything_back_into_one_hand(team, told, operator):

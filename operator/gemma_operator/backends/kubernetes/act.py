@@ -267,7 +267,8 @@ def _makes_anew(decision: Decision, snapshot: Snapshot) -> bool:
     collector delete what was to stay.
     """
     known = {(child.kind, child.name): child for child in snapshot.children}
-    applied = [known.get((sent["kind"], sent["metadata"]["name"])) for sent in decision.apply]
+    sent = (*decision.apply, *decision.merge)
+    applied = [known.get((each["kind"], each["metadata"]["name"])) for each in sent]
     went = None in applied and bool(snapshot.status.get("plan"))
     return went or any(child is not None and not child.controller_uid for child in applied)
 

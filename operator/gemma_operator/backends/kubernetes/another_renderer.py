@@ -12,8 +12,8 @@ from gemma_operator.backends.decision import Manifest, ObjectRef
 from gemma_operator.backends.kubernetes import rollout, written
 from gemma_operator.backends.kubernetes.health import health
 from gemma_operator.backends.kubernetes.render import RENDERER_VERSION
-from gemma_operator.backends.kubernetes.snapshot import Child
-from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View
+from gemma_operator.backends.kubernetes.snapshot import Child, Owner
+from gemma_operator.backends.kubernetes.view import DEPLOYMENT, View, owner_of
 
 _BUDGET = "PodDisruptionBudget"
 
@@ -47,12 +47,42 @@ def as_it_stands(view: View, child: Child) -> View:
     return replace(view, health=counted, intent=child.intent, rollout=way)
 
 
-def budget_made(view: View) -> tuple[Manifest, ...]:
-    """The budget that a second replica brings, where there is none yet."""
-    known = {child.kind for child in view.snapshot.children}
-    return tuple(each for each in view.pending if each["kind"] == _BUDGET and _BUDGET not in known)
+def part_due(view: View, child: Child) -> Manifest | None:
+    """What of it is to change all the same: the number of replicas, where the spec asks for another; an owner, where
+    it has none since a restore. Neither changes its template, so no pod that runs is touched.
+    """
+    snapshot, deployment = view.snapshot, view.snapshot.deployment
+    assert deployment is not None, "see `view`"
+    orphan, stands = _is_orphan(child, view), written.replicas_stand(child, deployment.spec)
+    if stands and not orphan:
+        return None
+    rendered = next(each for each in view.manifests if each["kind"] == DEPLOYMENT)
+    owned = {"ownerReferences": rendered["metadata"]["ownerReferences"]} if orphan else {}
+    noted = {} if stands else {"annotations": written.replicas_annotation(deployment.spec)}
+    who = {"name": child.name, "namespace": snapshot.key.namespace, "uid": child.uid}
+    return {
+        "apiVersion": rendered["apiVersion"],
+        "kind": child.kind,
+        "metadata": {**who, **owned, **noted},
+        **({} if stands else {"spec": {"replicas": deployment.spec.replicas}}),
+    }
+
+
+def siblings_due(view: View) -> tuple[Manifest, ...]:
+    """Children that go with such a change: the budget that a second replica brings, and orphans like it."""
+    known = {child.kind: child for child in view.snapshot.children}
+    others = (each for each in view.pending if each["kind"] != DEPLOYMENT)
+    return tuple(
+        each
+        for each in others
+        if (_is_orphan(known[each["kind"]], view) if each["kind"] in known else each["kind"] == _BUDGET)
+    )
 
 
 def budget_removed(view: View) -> tuple[ObjectRef, ...]:
     """The budget that goes with the second replica."""
     return tuple(ObjectRef(each.kind, each.name, each.uid) for each in view.surplus if each.kind == _BUDGET)
+
+
+def _is_orphan(child: Child, view: View) -> bool:
+    return owner_of(child, view.snapshot) is Owner.ORPHAN

@@ -22,7 +22,6 @@ from gemma_operator.backends.kubernetes import (
     standing,
     unmade_jobs,
     wedged,
-    written,
 )
 from gemma_operator.backends.kubernetes.rollout import Rollout, Way, Why
 from gemma_operator.backends.kubernetes.snapshot import Child, Owner
@@ -98,17 +97,17 @@ def dying_child(view: View, now: datetime) -> Decision | None:
     )
 
 
-def scale_alone(view: View, now: datetime) -> Decision | None:
-    """Of what another version rendered only the number of replicas is to change: its template stays, and its pods."""
-    child, deployment = another_renderer.left_alone(view), view.snapshot.deployment
-    assert deployment is not None, "see `view`"
-    if child is None or written.replicas_stand(child, deployment.spec):
+def adopt_or_scale(view: View, now: datetime) -> Decision | None:
+    """What another version rendered lost its owner, or is to have another number of replicas: its template stays."""
+    child = another_renderer.left_alone(view)
+    part = another_renderer.part_due(view, child) if child is not None else None
+    if child is None or part is None:
         return None
     return replace(
         _left_alone(view, child),
-        policy="scale_alone",
-        apply=another_renderer.budget_made(view),
-        merge=(written.scaled(child, deployment.spec, namespace=view.snapshot.key.namespace),),
+        policy="adopt_or_scale",
+        apply=another_renderer.siblings_due(view),
+        merge=(part,),
         delete=another_renderer.budget_removed(view),
     )
 
@@ -274,7 +273,7 @@ def settled(view: View, now: datetime) -> Decision:
 POLICIES: tuple[Policy, ...] = (
     foreign_child,
     dying_child,
-    scale_alone,
+    adopt_or_scale,
     update_available,
     look_for_room,
     announce_gap,

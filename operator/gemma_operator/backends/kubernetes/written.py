@@ -12,7 +12,6 @@ from typing import Final
 
 from gemma_operator.api import names
 from gemma_operator.api.deployment import GemmaDeploymentSpec
-from gemma_operator.backends.decision import Manifest
 from gemma_operator.backends.kubernetes.ownership import digest
 from gemma_operator.backends.kubernetes.snapshot import Child
 
@@ -23,7 +22,12 @@ APART: Final = frozenset({"replicas", "suspend"})
 
 def as_annotations(spec: GemmaDeploymentSpec) -> Mapping[str, str]:
     """What a Deployment carries that is rendered from this spec."""
-    return {names.SPEC_HASH: _spec_hash(spec), names.SPEC_REPLICAS: str(spec.replicas)}
+    return {names.SPEC_HASH: _spec_hash(spec), **replicas_annotation(spec)}
+
+
+def replicas_annotation(spec: GemmaDeploymentSpec) -> Mapping[str, str]:
+    """The part of it that a Deployment carries which was scaled alone."""
+    return {names.SPEC_REPLICAS: str(spec.replicas)}
 
 
 def stands(child: Child, spec: GemmaDeploymentSpec) -> bool:
@@ -33,22 +37,7 @@ def stands(child: Child, spec: GemmaDeploymentSpec) -> bool:
 
 def replicas_stand(child: Child, spec: GemmaDeploymentSpec) -> bool:
     """The spec wants as many replicas as when the child was rendered or scaled; somebody else may have scaled it."""
-    return child.annotations.get(names.SPEC_REPLICAS) == str(spec.replicas)
-
-
-def scaled(child: Child, spec: GemmaDeploymentSpec, *, namespace: str) -> Manifest:
-    """The part of a Deployment that a change of `replicas` alone changes."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": child.kind,
-        "metadata": {
-            "name": child.name,
-            "namespace": namespace,
-            "uid": child.uid,
-            "annotations": {names.SPEC_REPLICAS: str(spec.replicas)},
-        },
-        "spec": {"replicas": spec.replicas},
-    }
+    return replicas_annotation(spec).items() <= child.annotations.items()
 
 
 def _spec_hash(spec: GemmaDeploymentSpec) -> str:

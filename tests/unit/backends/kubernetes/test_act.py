@@ -7,13 +7,12 @@ import pytest
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Decision, Event, ObjectRef, StatusFields
-from gemma_operator.backends.kubernetes import written
 from gemma_operator.backends.kubernetes.act import Act
 from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
 from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected, Unreachable
 from plans import a_plan
-from snapshots import NOW, UID, a_child, a_placement, a_snapshot, a_spec, manifests_for
+from snapshots import NOW, UID, a_child, a_placement, a_snapshot, manifests_for
 
 
 class Server:
@@ -148,7 +147,8 @@ def a_scale():
     )
     deployment = next(each for each in MANIFESTS if each["kind"] == "Deployment")
     known = a_child(deployment)
-    part = written.scaled(known, a_spec(replicas=2).spec, namespace="team-a")
+    whose = {"name": "chat", "namespace": "team-a", "uid": known.uid}
+    part = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": whose, "spec": {"replicas": 2}}
     gone = ObjectRef("PodDisruptionBudget", "chat", "uid-of-another")
     scale = replace(DECISION, apply=(budget,), merge=(part,), delete=(gone,))
     return scale, a_snapshot(children=(known,))
@@ -161,6 +161,14 @@ async def test_a_part_of_a_child_is_merged_between_what_is_made_and_what_is_remo
     assert server.verbs == ["apply", "merge", "delete", "status"]
     assert ("merge", "Deployment", "uid-of-Deployment") in server.calls
     assert outcome.applied == ("PodDisruptionBudget/chat", "Deployment/chat")
+
+
+async def test_an_owner_is_merged_only_for_an_object_that_still_stands():
+    decision, snapshot = a_scale()
+    orphans = tuple(replace(each, controller_uid="", controller_kind="") for each in snapshot.children)
+    server = Server(standing=the_deployment(deletionTimestamp="2026-11-25T09:00:00Z"))
+    await act(replace(decision, apply=()), server=server, snapshot=replace(snapshot, children=orphans))
+    assert "merge" not in server.verbs
 
 
 async def test_a_merge_that_is_refused_is_told_as_an_apply_is():

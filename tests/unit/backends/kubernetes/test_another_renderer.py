@@ -148,7 +148,7 @@ def test_what_does_not_tell_what_it_was_made_from_is_made_again():
 def test_a_scale_leaves_the_template_to_who_rendered_it():
     decision = decided(edited(rendered_by_an_older_one(conditions=[READY]), replicas=2))
     (merged,) = decision.merge
-    assert decision.policy == "scale_alone"
+    assert decision.policy == "adopt_or_scale"
     assert (merged["spec"], merged["metadata"]["uid"]) == ({"replicas": 2}, "uid-of-Deployment")
     assert [each["kind"] for each in decision.apply] == ["PodDisruptionBudget"]
     assert said(decision)["Reconciling"][0] == "True"
@@ -171,6 +171,21 @@ def test_a_scale_that_is_done_is_not_done_again():
     """What is compared is what was asked for: an autoscaler of somebody else on the Deployment is not fought."""
     done = rendered_by_an_older_one(conditions=[READY], carries={names.SPEC_REPLICAS: "2"})
     assert decided(edited(done, replicas=2)).policy == "update_available"
+
+
+def test_what_lost_its_owner_gets_it_back_and_keeps_its_template():
+    """After a restore or `--cascade=orphan`; else nobody would collect it with its GemmaDeployment."""
+    snapshot = rendered_by_an_older_one()
+    orphans = tuple(
+        replace(child, controller_uid="", controller_kind="", controller_name="")
+        for child in snapshot.children
+    )
+    decision = decided(replace(snapshot, children=orphans))
+    (merged,) = decision.merge
+    assert [owner["uid"] for owner in merged["metadata"]["ownerReferences"]] == [snapshot.uid]
+    assert ("spec" in merged, "annotations" in merged["metadata"]) == (False, False)
+    assert [each["kind"] for each in decision.apply] == ["ServiceAccount", "Service", "NetworkPolicy"]
+    assert said(decision)["Ready"] == ("True", "Serving")
 
 
 def test_only_what_the_server_fills_in_is_left_out_of_the_hash():

@@ -40,7 +40,7 @@ def test_the_order_of_the_policies_is_the_documentation():
     assert [policy.__name__ for policy in POLICIES] == [
         "foreign_child",
         "dying_child",
-        "scale_alone",
+        "adopt_or_scale",
         "update_available",
         "look_for_room",
         "announce_gap",
