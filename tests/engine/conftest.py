@@ -15,9 +15,10 @@ import pytest
 
 from cluster.operating import Operator
 from engine import houses
+from engine.model import models
 from engine.model.process import CATALOG
 from engine.nodes import packages
-from engine.nodes.cluster import RealCluster
+from engine.nodes.cluster import RealCluster, say
 from engine.nodes.network import HUB, HUB_PORT
 from engine.nodes.traces import traces
 
@@ -70,6 +71,15 @@ def one_operator(installed: RealCluster, tmp_path_factory: pytest.TempPathFactor
     )
     yield operator
     operator.close()
+
+
+@pytest.fixture(scope="session")
+def hub(installed: RealCluster) -> Iterator[None]:
+    """The stand-in hub, where the operator's settings say that the mirror is; an hour is what it lets a caller wait."""
+    folder = models.folder(say=say) / models.TINY
+    words = ("engine.model.hub", str(folder), "--retry-after-seconds", "3600")
+    with houses.beside_the_cluster(installed, *words, port=HUB_PORT):
+        yield
 
 
 @pytest.fixture

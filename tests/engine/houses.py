@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import subprocess
+import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,9 @@ from engine.model import environment, models
 from engine.model.image import PACKAGES
 from engine.nodes.cluster import RealCluster, say
 from engine.nodes.images import PYTHON, STAND_IN
+from engine.nodes.network import HUB
 
+_TESTS = Path(__file__).parents[1]
 _NODE = Path(__file__).parents[1] / "data/nodes/k3s-l4-gce.yaml"
 _TINY = Path(__file__).with_name("manifests") / "tiny-from-claim.yaml"
 CLAIM, FOLDER = "weights", "stand-in"
@@ -30,6 +37,8 @@ _ASK = (
     "try: print(json.load(urllib.request.urlopen(asked, timeout=5))['usage']['completion_tokens'])\n"
     "except OSError as error: print(error)\n"
 )
+#: A whole file of weights without any: eight bytes that tell how long its header is, and the header.
+_NO_TENSORS = "\2\0\0\0\0\0\0\0{}"
 _RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -45,12 +54,36 @@ def equip(cluster: RealCluster, name: str, *, gpus: int) -> None:
     path = f"/api/v1/nodes/{name}"
     client = cluster.client
     client.merge(path, {"metadata": {"labels": {**labels, "nvidia.com/gpu.count": str(gpus)}}})
-    client.merge(f"{path}/status", {"status": {"capacity": {"nvidia.com/gpu": str(gpus)}}})
+    devices = {"nvidia.com/gpu": str(gpus)}
+    # the kubelet reckons the second from the first, and would do so five seconds later
+    client.merge(f"{path}/status", {"status": {"capacity": devices, "allocatable": devices}})
 
     def has_them() -> bool:
         return client.get(path)["status"]["allocatable"].get("nvidia.com/gpu") == str(gpus)
 
     until(has_them, what=f"the kubelet of {name} counts its GPUs")
+
+
+@contextlib.contextmanager
+def beside_the_cluster(cluster: RealCluster, *words: str, port: int) -> Iterator[None]:
+    """A server of the tests in the hub, `python -m WORDS`, once it listens."""
+    process = subprocess.Popen(
+        [*cluster.enter("hub"), sys.executable, "-m", *words, "--host", HUB, "--port", str(port)],
+        env={"PYTHONPATH": str(_TESTS), "PATH": "/usr/bin"},
+    )
+
+    def listens() -> bool:
+        assert process.poll() is None, f"{words[0]} ended"
+        with contextlib.suppress(OSError), socket.create_connection((HUB, port), timeout=1):
+            return True
+        return False
+
+    try:
+        until(listens, what=f"{words[0]} listens")
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def stand_in(name: str = "chat", *, fault: str = "", **spec: Any) -> Object:
@@ -110,7 +143,7 @@ class RealTeam(Team):
         model.mkdir(parents=True)
         for name, text in (
             ("config.json", '{"model_type": "gemma4"}'),
-            ("model.safetensors", ""),
+            ("model.safetensors", _NO_TENSORS),
             ("tokenizer.json", "{}"),
         ):
             (model / name).write_text(text)

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from engine.model import environment, models
-from engine.model.hub import REPO, REVISION, Fault, Hub
+from engine.model.hub import GATED_REPO, REPO, REVISION, Fault, Hub
 from engine.model.process import bringing
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.failures.hub import read_word
@@ -52,7 +52,9 @@ async def _served(hub: Hub) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def _fetched(hub: Hub, home: Path, *, revision: str = REVISION, token: str = "") -> dict[str, Any]:
+async def _fetched(
+    hub: Hub, home: Path, *, repo: str = REPO, revision: str = REVISION, token: str = ""
+) -> dict[str, Any]:
     async with _served(hub) as address:
         given = {
             "HF_ENDPOINT": address,
@@ -64,7 +66,7 @@ async def _fetched(hub: Hub, home: Path, *, revision: str = REVISION, token: str
         given |= {"HF_TOKEN": token} if token else {}
         process = await asyncio.create_subprocess_exec(
             environment.interpreter(),
-            *("-c", _FETCH, REPO, revision),
+            *("-c", _FETCH, repo, revision),
             env=given,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -123,6 +125,22 @@ async def test_a_gated_repository_is_opened_by_its_token_alone(folder: Path, tmp
 async def test_an_unknown_commit_is_told_as_such(folder: Path, tmp_path: Path) -> None:
     answer = await _fetched(Hub(folder), tmp_path, revision="0" * 40)
     assert "RevisionNotFoundError" in answer["kinds"]
+
+
+async def test_a_repository_that_is_not_there_is_shown_as_such_to_who_has_a_token(
+    folder: Path, tmp_path: Path
+) -> None:
+    missing = {"repo": "gemma-operator-tests/no-such"}
+    told = await _fetched(Hub(folder), tmp_path, **missing, token=Hub.token)
+    assert "RepositoryNotFoundError" in told["kinds"]
+    assert told["status"] == 404
+    assert (await _fetched(Hub(folder), tmp_path, **missing))["status"] == 401
+
+
+async def test_a_repository_with_a_fault_stands_beside_one_without(folder: Path, tmp_path: Path) -> None:
+    hub = Hub(folder)
+    assert (await _fetched(hub, tmp_path / "troubled", repo=GATED_REPO))["status"] == 401
+    assert _is_whole(await _fetched(hub, tmp_path / "sound"), folder)
 
 
 async def test_a_hub_that_wants_fewer_requests_is_asked_again_in_its_own_time_and_then_named(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,13 +15,10 @@ from cluster.rolling import has_ended
 from cluster.teams import Object, condition, says
 from cluster.waiting import until
 from engine.houses import RealTeam, tiny
-from engine.model import environment, models
-from engine.nodes.cluster import RealCluster
-from engine.nodes.network import HUB, HUB_PORT
+from engine.model import environment
 
 pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
 
-_TESTS = Path(__file__).parents[1]
 _FROM_HUB = Path(__file__).with_name("manifests") / "tiny-from-hub.yaml"
 KEY = "of-the-team"
 _SPACE = "VLLM_CPU_KVCACHE_SPACE"
@@ -36,19 +31,6 @@ _STATUS = (
     "try: print(urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60).status)\n"
     "except urllib.error.HTTPError as error: print(error.code)\n"
 )
-
-
-@pytest.fixture(scope="module")
-def hub(installed: RealCluster) -> Iterator[None]:
-    """The stand-in hub, where the operator's settings say that the mirror is."""
-    folder = models.folder(say=print) / models.TINY
-    words = ["-m", "engine.model.hub", str(folder), "--host", HUB, "--port", str(HUB_PORT)]
-    process = subprocess.Popen(
-        [*installed.enter("hub"), sys.executable, *words], env={"PYTHONPATH": str(_TESTS), "PATH": "/usr/bin"}
-    )
-    yield
-    process.kill()
-    process.wait()
 
 
 def status(team: RealTeam, url: str, key: str = "") -> str:

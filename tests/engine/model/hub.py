@@ -1,8 +1,10 @@
-"""A stand-in for the Hugging Face hub, for one repository at one commit: what `huggingface_hub` 2.4 asks of it.
+"""A stand-in for the Hugging Face hub, for one model at one commit: what `huggingface_hub` 2.4 asks of it.
 
 Answers `GET /api/models/…/revision/…` and `…/tree/…`, and HEAD and GET of `/…/resolve/…/FILE`, with the headers that
 the client keeps its cache by: `etag`, `x-repo-commit`, `accept-ranges`. Each fault is one that a team meets: a
-repository that asks for a licence, too many requests, a commit that is not there, a slow line, a line that breaks once.
+repository that asks for a licence, too many requests, a repository or a commit that is not there, a slow line, a line
+that breaks once. Two repositories beside the model's own have the same files and a fault for ever, so that one hub can
+show several at once.
 
 `python -m engine.model.hub FOLDER --host ADDRESS --port PORT [--fault NAME] …` serves until it is ended.
 """
@@ -21,6 +23,7 @@ from aiohttp import web
 
 REPO = "gemma-operator-tests/tiny-gemma-4"
 REVISION = "7e57000000000000000000000000000000000004"
+GATED_REPO, BUSY_REPO = "gemma-operator-tests/gated", "gemma-operator-tests/busy"
 _PIECE_BYTES = 64 * 1024
 
 
@@ -38,7 +41,7 @@ class Fault(StrEnum):
 
 @dataclass
 class Hub:
-    """One repository. A test may change the fault while it runs, and read what was asked."""
+    """One model. A test may change the fault of its repository while it runs, and read what was asked."""
 
     folder: Path
     fault: Fault = Fault.NONE
@@ -51,26 +54,32 @@ class Hub:
     def application(self) -> web.Application:
         """The routes, to be served by whom it may concern."""
         application = web.Application(middlewares=[self._refuse])
-        application.router.add_get(f"/api/models/{REPO}", self._information)
-        application.router.add_get(f"/api/models/{REPO}/revision/{{revision}}", self._information)
-        application.router.add_get(f"/api/models/{REPO}/tree/{{revision}}", self._tree)
-        application.router.add_get(f"/{REPO}/resolve/{{revision}}/{{file:.+}}", self._file)
+        application.router.add_get("/api/models/{owner}/{name}", self._information)
+        application.router.add_get("/api/models/{owner}/{name}/revision/{revision}", self._information)
+        application.router.add_get("/api/models/{owner}/{name}/tree/{revision}", self._tree)
+        application.router.add_get("/{owner}/{name}/resolve/{revision}/{file:.+}", self._file)
         return application
 
     @web.middleware
     async def _refuse(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
-        if self.fault is Fault.RATE_LIMITED:
+        repo, shown = _repo(request), request.headers.get("Authorization")
+        faults = {REPO: self.fault, GATED_REPO: Fault.GATED, BUSY_REPO: Fault.RATE_LIMITED}
+        if repo not in faults:
+            # who shows no token is not told whether it is missing or private
+            raise _error(404 if shown else 401, "RepoNotFound", "Repository not found")
+        if faults[repo] is Fault.RATE_LIMITED:
             raise web.HTTPTooManyRequests(headers={"Retry-After": str(self.retry_after_seconds)})
-        if self.fault is Fault.GATED and request.headers.get("Authorization") != f"Bearer {self.token}":
-            raise _error(403 if "Authorization" in request.headers else 401, "GatedRepo", f"{REPO} is gated")
+        if faults[repo] is Fault.GATED and shown != f"Bearer {self.token}":
+            raise _error(403 if shown else 401, "GatedRepo", f"{repo} is gated")
         response: web.StreamResponse = await handler(request)
         return response
 
     async def _information(self, request: web.Request) -> web.Response:
         _check_revision(request)
         siblings = [{"rfilename": path.name, "size": path.stat().st_size} for path in self._files()]
-        about = {"id": REPO, "modelId": REPO, "sha": REVISION, "private": False, "gated": False}
+        repo = _repo(request)
+        about = {"id": repo, "modelId": repo, "sha": REVISION, "private": False, "gated": False}
         return web.json_response({**about, "siblings": siblings})
 
     async def _tree(self, request: web.Request) -> web.Response:
@@ -126,6 +135,10 @@ class Hub:
         return True
 
 
+def _repo(request: web.Request) -> str:
+    return "/".join(request.match_info.get(part, "") for part in ("owner", "name"))
+
+
 def _check_revision(request: web.Request) -> None:
     if request.match_info.get("revision", "main") not in ("main", REVISION):
         raise _error(404, "RevisionNotFound", "Invalid rev id")
@@ -148,9 +161,15 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--fault", type=Fault, choices=list(Fault), default=Fault.NONE)
+    parser.add_argument("--retry-after-seconds", type=int, default=Hub.retry_after_seconds)
     parser.add_argument("--bytes-per-second", type=int, default=Hub.bytes_per_second)
     given = parser.parse_args()
-    hub = Hub(given.folder, fault=given.fault, bytes_per_second=given.bytes_per_second)
+    hub = Hub(
+        given.folder,
+        fault=given.fault,
+        retry_after_seconds=given.retry_after_seconds,
+        bytes_per_second=given.bytes_per_second,
+    )
     web.run_app(hub.application(), host=given.host, port=given.port, print=None)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 HUB = "198.18.0.1"
 #: Where the operator's settings look for a mirror of the model hub.
 HUB_PORT = 8090
+#: Where the nodes find a stand-in for a registry (tests/engine/nodes/registry.py).
+REGISTRY_PORT = 5000
 #: Of the pair that leads from the tests to the hub: 198.18.255.0/30.
 _HERE, _THERE = "198.18.255.1", "198.18.255.2"
 

@@ -22,6 +22,8 @@ state = "/run/containerd/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "localhost/pause:1"
   restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "$folder/registries"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "$packages/usr/lib/cni"
     conf_dir = "$folder/cni-config"
