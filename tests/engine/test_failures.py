@@ -26,7 +26,7 @@ from engine.model import environment, image
 from engine.model.hub import BUSY_REPO, GATED_REPO, REPO, REVISION
 from engine.nodes import hardships, registry
 from engine.nodes.cluster import RealCluster
-from engine.nodes.network import HUB, NODES, REGISTRY_PORT
+from engine.nodes.network import HUB, REGISTRY_PORT
 from engine.scenes import failing
 from engine.scenes.failing import Case, Failing
 
@@ -170,25 +170,26 @@ def scene(installed: RealCluster, one_operator: Operator, request: pytest.Fixtur
     """All cases at once, and one deployment that serves."""
     one_operator.ensure_running()
     with ExitStack() as held:
-        if not _NO_HUB:
-            request.getfixturevalue("hub")
-        for node in NODES:
-            registry.trust(installed.node_folder(node.name))
-        served = ("engine.nodes.registry",)
-        held.enter_context(houses.beside_the_cluster(installed, *served, port=REGISTRY_PORT))
-        held.enter_context(hardships.full_disk(installed, "node-a"))
         for node, gpus in (("node-a", _MANY), ("node-b", 1)):
             held.callback(houses.equip, installed, node, gpus=4)
             houses.equip(installed, node, gpus=gpus)
+            registry.trust(installed.node_folder(node))
         team, quota, limit = (houses.a_team(installed) for _ in range(3))
         for each in (team, quota, limit):
             held.callback(each.leave)
-        _constrain(team, quota, limit)
-        cases = [*of_engines(team), *of_images(team), *of_who_refuses(team, quota, limit)]
-        cases += [] if _NO_HUB else of_hubs(team)
+        slow, *cases = [*of_engines(team), *of_images(team), *of_who_refuses(team, quota, limit)]
+        slow.begin()
         team.apply(ends("reached", ""))
-        failing = held.enter_context(Failing({case.name: case for case in cases}))
-        yield Scene(team, failing)
+        _constrain(team, quota, limit)
+        if not _NO_HUB:
+            request.getfixturevalue("hub")
+            cases += of_hubs(team)
+        served = ("engine.nodes.registry",)
+        held.enter_context(houses.beside_the_cluster(installed, *served, port=REGISTRY_PORT))
+        held.enter_context(hardships.full_disk(installed, "node-a"))
+        for case in cases:
+            case.begin()
+        yield Scene(team, held.enter_context(Failing({case.name: case for case in (slow, *cases)})))
 
 
 def _constrain(team: RealTeam, quota: RealTeam, limit: RealTeam) -> None:
