@@ -12,6 +12,7 @@ from cluster.waiting import until
 from gemma_operator.api import names
 from gemma_operator.backends.kubernetes.render import RENDERER_VERSION
 from gemma_operator.errors import ApiError
+from gemma_operator.sandbox.simulator.instructions import PREFIX
 
 pytestmark = pytest.mark.cluster
 
@@ -186,6 +187,25 @@ def _is_of(deployment, renderer):
 def _is_proved(team, operator):
     series = f'gemma_deployment_replicas{{name="chat",namespace="{team.namespace}",state="proved"}} 1.0'
     return series in operator.metrics().splitlines()
+
+
+def test_a_broken_generation_is_edited_back_to_health_after_it(team, operator):
+    """The rollout that the older version began stands still; what heals it is a change like any other."""
+    team.apply(a_deployment("chat", hardware={"pools": [team.pool("l4", nodes=2)]}))
+    team.ready("chat")
+    team.change("chat", {"pod": {"annotations": {f"{PREFIX}fault": "no-token"}}})
+    until(
+        lambda: len(team.pods("chat")) == 2, what="the broken replica is started beside the one that serves"
+    )
+    operator.stop()
+    team.annotate("chat", {names.RENDERER_VERSION: "0"}, kind="Deployment")
+    operator.ensure_running()
+    said = team.sees("GemmaDeployment", "chat", says("Planned", "True", "UpdateAvailable"))
+    assert (condition(said, "Ready")["status"], condition(said, "Healthy")["status"]) == ("False", "True")
+    team.change("chat", {"pod": {"annotations": {f"{PREFIX}fault": None}}})
+    team.ready("chat")
+    assert _by(team) == RENDERER_VERSION
+    until(lambda: len(team.pods("chat")) == 1, what="the broken replica goes")
 
 
 def test_a_change_that_is_refused_at_first_is_taken_up_when_it_is_let_through(team, told):

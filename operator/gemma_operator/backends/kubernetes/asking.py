@@ -15,7 +15,7 @@ def is_asking(view: View) -> bool:
     """
     snapshot = view.snapshot
     if not standing.learnt_by_asking(snapshot):
-        return False
+        return standing.was_healthy(snapshot) and _has_asked_nobody(view)
     lacks_a_key = standing.lacks_a_key(snapshot)
     return any(
         (replica.ready and verdict(snapshot.facts.get(replica.uid)) is Verdict.UNKNOWN)
@@ -27,3 +27,10 @@ def is_asking(view: View) -> bool:
 def _looked_at(replica: Replica, snapshot: Snapshot) -> bool:
     facts = snapshot.facts.get(replica.uid)
     return facts is not None and facts.looked_at
+
+
+def _has_asked_nobody(view: View) -> bool:
+    """In the middle of a rollout it is the older replicas that serve."""
+    ready = [each for each in (*view.health.current, *view.health.outdated) if each.ready]
+    facts = view.snapshot.facts
+    return bool(ready) and all(verdict(facts.get(each.uid)) is Verdict.UNKNOWN for each in ready)

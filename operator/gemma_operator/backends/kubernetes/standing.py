@@ -43,6 +43,14 @@ def was_ready(snapshot: Snapshot) -> bool:
     )
 
 
+def was_healthy(snapshot: Snapshot) -> bool:
+    """The endpoint answered, whichever generation."""
+    return any(
+        (condition.get("type"), condition.get("status")) == ("Healthy", "True")
+        for condition in snapshot.status.get("conditions", ())
+    )
+
+
 def is_in_trouble(snapshot: Snapshot) -> bool:
     """This generation is not Ready, and not on its way to be."""
     return any(

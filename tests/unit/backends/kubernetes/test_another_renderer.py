@@ -86,6 +86,16 @@ def test_a_rollout_that_the_upgrade_came_into_is_told_as_it_began():
     assert ready.message.startswith("surge: ")
 
 
+@pytest.mark.parametrize("healthy", ["True", "False"])
+def test_in_the_middle_of_a_rollout_the_older_replica_is_asked_before_it_is_called_ill(healthy):
+    rolling = {**READY, "status": "False", "reason": "RollingOut"}
+    stands = {**READY, "type": "Healthy", "status": healthy}
+    snapshot = rendered_by_an_older_one(conditions=[rolling, stands])
+    (pod,) = snapshot.replicas
+    unasked = replace(snapshot, replicas=(replace(pod, intent="before"),), facts={})
+    assert (decided(unasked).status is None) is (healthy == "True")
+
+
 def test_a_status_that_was_lost_is_said_again():
     status = decided(rendered_by_an_older_one()).status
     assert status.endpoint["url"].endswith(":8000/v1")
