@@ -102,6 +102,7 @@ def cases() -> dict[str, Case]:
             ends(code=137, ran=1300), "StartupBudgetExceeded", False, "serving.startupTimeoutSeconds"
         ),
         "crashes": Case(ends("boom: it broke", code=3), "CrashLoop", False, "--previous"),
+        "silent": Case(ends(code=139), "CrashLoop", False, "--previous"),
         "gated": Case({f"{PREFIX}weights-fault": "WeightsGated"}, "WeightsGated", True, "licence"),
         "no-repo": Case(ends(words("hub-missing")), "WeightsMissing", True, "model.source"),
         "no-revision": Case(ends(words("hub-revision")), "WeightsMissing", True, "model.source"),
@@ -210,6 +211,26 @@ def test_no_secret_reaches_status_events_log_or_metrics(
     ]
     assert leaks == []
     assert "[removed]" in shown["status"]
+
+
+def restarts(team: Team, name: str) -> int:
+    """How often the engine of the only pod was started again."""
+    statuses = [each for pod in team.pods(name) for each in pod["status"].get("containerStatuses", ())]
+    return sum(each.get("restartCount", 0) for each in statuses)
+
+
+def test_failures_that_go_on_cost_no_write(failed: tuple[Team, dict[str, Case]]) -> None:
+    """Over a whole back-off and a start of each that ends: "back-off 40s" is another message after each end."""
+    team, failing = failed
+    ending = [name for name, case in failing.items() if f"{PREFIX}ends-with" in case.does]
+    until(lambda: all(restarts(team, name) >= 2 for name in ending), what="two restarts", within_seconds=90)
+    before, since = {name: restarts(team, name) for name in ending}, team.audit.position
+    until(
+        lambda: all(restarts(team, name) > before[name] for name in ending),
+        what="one restart more",
+        within_seconds=90,
+    )
+    assert team.writes(since=since) == []
 
 
 def test_a_pod_that_is_evicted_is_said_until_the_next_one_has_started(team: Team, operator: Operator) -> None:

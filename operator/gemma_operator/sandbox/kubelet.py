@@ -120,6 +120,7 @@ class PodLife:
         self._server: ModelServer | None = None
         self._listener: Listener | None = None
         self._restarts = 0
+        self._ended: dict[str, Any] | None = None
         self._warn()
 
     def tell(self, pod: dict[str, Any]) -> None:
@@ -153,6 +154,7 @@ class PodLife:
                 back_off_seconds=pause,
             )
             await self._write_status(self.pod, patch)
+            self._ended = patch
             await asyncio.sleep(pause)
             self._restarts += 1
 
@@ -263,7 +265,7 @@ class PodLife:
             since=since,
             now=_now(),
         )
-        await self._write_status(self.pod, patch)
+        await self._write_status(self.pod, podstatus.after(self._ended, patch))
 
     async def _say_lacking(self, message: str) -> None:
         await self._say_waiting("CreateContainerConfigError", message)
@@ -278,7 +280,7 @@ class PodLife:
             restarts=self._restarts,
             now=_now(),
         )
-        await self._write_status(self.pod, patch)
+        await self._write_status(self.pod, podstatus.after(self._ended, patch))
 
     def _warn(self) -> None:
         metadata = self.pod["metadata"]

@@ -101,6 +101,18 @@ def waiting(
     return _patch(pod, [status], unready=[container], now=now)
 
 
+def after(ended: Mapping[str, Any] | None, patch: dict[str, Any]) -> dict[str, Any]:
+    """The same of a container that ended before: a patch replaces the list as a whole, and with it how that was."""
+    if ended is None:
+        return patch
+    (before,) = ended["status"]["containerStatuses"]
+    statuses = [
+        {**each, "lastState": before["lastState"]} if each["name"] == before["name"] else each
+        for each in patch["status"]["containerStatuses"]
+    ]
+    return {"status": {**patch["status"], "containerStatuses": statuses}}
+
+
 def runs_here(pod: Mapping[str, Any]) -> bool:
     """A pod that is to be played: it has an address, is not on its way out, and no Job's."""
     status = pod.get("status") or {}

@@ -93,3 +93,15 @@ def test_the_moment_of_a_condition_moves_with_its_status_alone():
         patch = podstatus.running(pod, ready=ready, **said)
         times = {each["type"]: each["lastTransitionTime"] for each in patch["status"]["conditions"]}
         assert times["Ready"] == moment
+
+
+def test_of_a_container_that_ended_it_stays_known_how_while_it_runs_again():
+    """containerStatuses is an atomic list (core/v1): what is not written anew is gone."""
+    said = {"container": "engine", "restarts": 1, "since": NOW, "now": NOW}
+    ended = podstatus.ended(a_pod(), ending=Ending(1, "Error", "no"), back_off_seconds=10, **said)
+    runs = podstatus.running(a_pod(), started=False, ready=False, **said)
+    assert podstatus.after(None, runs) is runs
+    engine, proxy = podstatus.after(ended, runs)["status"]["containerStatuses"]
+    assert engine["lastState"]["terminated"]["message"] == "no"
+    assert engine["state"]["running"]
+    assert "lastState" not in proxy

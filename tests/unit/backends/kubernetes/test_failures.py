@@ -115,6 +115,14 @@ def test_why_an_image_does_not_come_stands_last_and_is_not_cut_off(each):
     assert "rpc error" not in message
 
 
+def test_an_engine_that_ends_without_a_word_is_said_to_while_it_starts_once_more():
+    back_off = starting(waiting_reason="CrashLoopBackOff", exit_code=139, restarts=2)
+    runs_again = starting(exit_code=139, restarts=2)
+    assert trouble([back_off]) == trouble([runs_again])
+    assert "exit code 139 (SIGSEGV)" in trouble([runs_again]).message
+    assert trouble([starting(exit_code=139, restarts=1)]) is None, "once is no loop"
+
+
 class TestHostMemory:
     def test_it_is_what_kubernetes_calls_so_and_names_what_to_change(self):
         found = trouble([starting(terminated_reason="OOMKilled", exit_code=137, restarts=1)])

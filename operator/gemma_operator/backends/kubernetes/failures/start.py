@@ -76,7 +76,9 @@ def too_slow(replica: Replica, budget_seconds: int | None) -> Trouble | None:
 def crash_loop(replica: Replica) -> Trouble | None:
     """Anything else that ends, in its own last words."""
     for each in replica.containers:
-        if each.waiting_reason == _CRASHES or (each.restarts and each.terminated_message):
+        # between two ends too, or what is said would change with each of them
+        silent = each.restarts > 1 and each.exit_code
+        if each.waiting_reason == _CRASHES or silent or (each.restarts and each.terminated_message):
             what = f"{replica.whose(each)} ends again and again"
             return told(Reason.CRASH_LOOP, what, each.terminated_message or _exit(each), pod=replica.name)
     return None
