@@ -177,10 +177,12 @@ def engine(name: str, entry: Entry) -> Engine:
         block_size=entry.integer("blockSize"),
         block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
         items_per_prompt=entry.integer("itemsPerPrompt"),
-        whole_items=_inner(
-            entry.entry("wholeItems"), lambda each: (each.text("since"), each.integer_map("tokens"))
-        ),
-        expert_tiles=tuple(_inner(each, _expert_tile) for each in entry.entries("expertTiles")),
+        whole_items=_inner(entry.entry("wholeItems"), _whole_items)
+        if entry.has("wholeItems")
+        else ("0.0", {}),
+        expert_tiles=tuple(_inner(each, _expert_tile) for each in entry.entries("expertTiles"))
+        if entry.has("expertTiles")
+        else (),
         replica=_inner(entry.entry("replica"), _host_demand),
         adapter_rank=entry.integer("adapterRank"),
     )
@@ -217,6 +219,10 @@ def _block_size(entry: Entry) -> BlockSizeRule:
     )
 
 
+def _whole_items(entry: Entry) -> tuple[str, Mapping[str, int]]:
+    return entry.text("since"), entry.integer_map("tokens")
+
+
 def _expert_tile(entry: Entry) -> ExpertTile:
     return ExpertTile(
         since=entry.text("since"),
@@ -235,8 +241,10 @@ def _overhead(entry: Entry) -> OverheadModel:
         graphs_parallel_more_gib=entry.number("graphsParallelMoreGib"),
         band_gib=entry.number("bandGib"),
         invisible_mib=entry.integer("invisibleMib"),
-        hidden_by_sleep_mode_gib=entry.number("hiddenBySleepModeGib"),
-        sleep_mode_seen_since=entry.text("sleepModeSeenSince"),
+        hidden_by_sleep_mode_gib=entry.number("hiddenBySleepModeGib")
+        if entry.has("hiddenBySleepModeGib")
+        else 0.0,
+        sleep_mode_seen_since=entry.text("sleepModeSeenSince", "0.0"),
         provisional=entry.boolean("provisional"),
         source=entry.text("source"),
     )
@@ -251,6 +259,15 @@ def _runner(entry: Entry) -> ModelRunner:
         sampler_mib_per_sequence=entry.number("samplerMibPerSequence"),
         graphs_few_gib=entry.number("graphsFewGib"),
         graphs_gib=entry.number("graphsGib"),
+        experts_gib=_inner(entry.entry("experts"), _experts_overhead) if entry.has("experts") else (0, 0, 0),
+    )
+
+
+def _experts_overhead(entry: Entry) -> tuple[float, float, float]:
+    return (
+        entry.number("keptGib"),
+        entry.number("keptGibPer1024Tokens"),
+        entry.number("compilingGib"),
     )
 
 

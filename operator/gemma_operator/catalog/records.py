@@ -191,11 +191,11 @@ class ModelRunner:
     dense_only: bool
     #: Kept for good, for each sequence of max_num_seqs.
     held_mib_per_sequence: float
-    #: At the peak of the sampler's dry run.
-    sampler_mib_per_sequence: float
+    sampler_mib_per_sequence: float  # at the peak of the sampler's dry run
     #: The estimate that is deducted for CUDA graphs, with few sizes and with all; 0: none is made.
     graphs_few_gib: float
     graphs_gib: float
+    experts_gib: tuple[float, float, float] = (0, 0, 0)  # kept, kept for 1024 tokens, compiling
 
 
 @dataclass(frozen=True, slots=True)

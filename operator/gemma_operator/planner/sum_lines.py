@@ -18,6 +18,8 @@ from gemma_operator.planner.words import number
 
 GIB: Final = 1024**3
 DRAFTER: Final = "drafter"
+COMPILING: Final = "compiling"
+_LARGER: Final = "larger of forward pass and sampler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,21 @@ def overhead_lines(
     rate = f"{terms.forward_gib * 1024 / batch:.4g} GiB"
     yield Line("overhead", "forward pass", _gib(terms.forward_gib), f"{number(batch)} tokens / 1024 x {rate}")
     yield Line("overhead", "sampler", _gib(terms.sampler_gib), _each(terms.sampler_gib, sequences))
+    if terms.experts_gib:
+        yield Line(
+            "overhead", "experts' workspace", _gib(terms.experts_gib), "kept for good, grows with the batch"
+        )
+    if terms.compiling_gib:
+        yield Line("overhead", COMPILING, _gib(terms.compiling_gib), "of models with experts")
     yield Line("overhead", "CUDA graphs", _gib(terms.graphs_gib), _graphs(terms))
     if terms.inputs_gib:
         how = f"{number(batch)} tokens x {round(terms.inputs_gib * GIB / batch):,} B, kept for good"
         yield Line("overhead", "per-layer inputs", _gib(terms.inputs_gib), how)
     if drafter := taken_bytes - terms.total_bytes:
         yield Line("overhead", DRAFTER, drafter, "measured beside its weights")
-    how = "base + counts by word + the larger of forward pass and sampler + graphs"
+    largest = "largest of forward pass, sampler and compiling" if terms.compiling_gib else _LARGER
+    experts = " + experts' workspace" if terms.experts_gib else ""
+    how = f"base + counts by word{experts} + the {largest} + graphs"
     how += " + per-layer inputs" if terms.inputs_gib else ""
     yield Line("overhead", "overhead", taken_bytes, how)
 

@@ -99,7 +99,7 @@ def test_the_totals_are_those_of_the_lines(printed):
 
     mib = 2**20
     weights, overhead = of("weights", "weights"), of("overhead", "overhead")
-    larger = max(overhead.pop("forward pass"), overhead.pop("sampler"))
+    larger = max(overhead.pop(name, 0) for name in ("forward pass", "sampler", "compiling"))
     utilization = float(printed["card", "usable"][2].split()[-1])
     block = size("KV cache", "a block of the pool")
     blocks, held = (printed["KV cache", label][2] for label in ("blocks", "requests held at once"))

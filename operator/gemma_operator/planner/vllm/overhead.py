@@ -1,9 +1,10 @@
 """Memory that the engine takes beside weights and KV cache.
 
-`overhead = base + held + max(forward pass, sampler) + CUDA graphs + per-layer inputs`, per GPU. A maximum, not a sum:
-the profiling run does one after the other and frees between. What it depends on beside the settings is the model
-runner, of which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its sampler; the
-second keeps a table of counts by sequence and word for good (`held`) and its sampler takes less. Neither shrinks with
+`overhead = base + held + experts + max(forward pass, sampler, compiling) + CUDA graphs + per-layer inputs`, per GPU. A
+maximum, not a sum: the profiling run does one after the other and frees between. What it depends on beside the settings
+is the model runner, of which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its
+sampler; the second keeps a table of counts by sequence and word for good (`held`), its sampler takes less, and it keeps
+the workspace of experts' kernels (`experts`), which the first took for a forward pass. Neither sampler shrinks with
 tensor parallelism. The graphs' share is an estimate that the engine deducts before it sizes its KV cache; none is
 made in eager mode. max_model_len does not matter. Constants, their sources and their logs: catalog/engines.yaml,
 `overhead`; residuals: docs/planner.md.
@@ -28,12 +29,15 @@ _BF16_BYTES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the sum is made of, GiB on each GPU; of `forward` and `sampler` the larger counts."""
+    """What the sum is made of, GiB on each GPU; of `forward`, `sampler` and `compiling` the largest counts."""
 
     base_gib: float
     held_gib: float
     forward_gib: float
     sampler_gib: float
+    #: Of models with experts: what their kernels keep, and what passes while the engine compiles.
+    experts_gib: float
+    compiling_gib: float
     #: With few sizes captured, with all, and how many of all are.
     graphs_few_gib: float
     graphs_all_gib: float
@@ -49,8 +53,13 @@ class Terms:
     @property
     def beside_load_bytes(self) -> int:
         """What start-up logs show: usable less load less KV cache."""
-        largest = max(self.forward_gib, self.sampler_gib)
-        return int((self.base_gib + self.held_gib + largest + self.graphs_gib) * GIB)
+        kept = self.base_gib + self.held_gib + self.experts_gib
+        return int((kept + self.passing_gib + self.graphs_gib) * GIB)
+
+    @property
+    def passing_gib(self) -> float:
+        """The largest of what is taken one after the other."""
+        return max(self.forward_gib, self.sampler_gib, self.compiling_gib)
 
     @property
     def total_bytes(self) -> int:
@@ -73,12 +82,16 @@ def terms(  # noqa: PLR0913 - what it depends on, all by keyword
     """The lines of `overhead_bytes`."""
     by = runner(model, variant, engine_version, second=second_runner)
     deducted = graphs_deducted and by.graphs_gib > 0
+    kept, by_batch, compiling = by.experts_gib if EXPERTS in variant.parameters else (0, 0, 0)
     more = 0.0 if tensor_parallel == 1 else model.graphs_parallel_more_gib
     return Terms(
         base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
         held_gib=by.held_mib_per_sequence * max_sequences / 1024,
-        forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
+        # the workspace of experts is a part of it where it is not kept
+        forward_gib=(forward_gib_per_1024_tokens(variant, precision) - by_batch) * max_batched_tokens / 1024,
         sampler_gib=by.sampler_mib_per_sequence * max_sequences / 1024,
+        experts_gib=kept + by_batch * max_batched_tokens / 1024,
+        compiling_gib=compiling if deducted else 0.0,
         graphs_few_gib=by.graphs_few_gib if deducted else 0.0,
         graphs_all_gib=by.graphs_gib + more if deducted else 0.0,
         # captured up to twice the sequences
