@@ -112,7 +112,7 @@ def compared_overheads(catalog: Catalog) -> Iterator[Compared]:
             int(row["batched_tokens_effective"] or 2048),
             int(row["sequences_effective"] or 256),
         )
-        said = overhead.overhead_bytes(
+        said = overhead.terms(
             variant,
             engine.overhead,
             engine_version=version,
@@ -121,7 +121,9 @@ def compared_overheads(catalog: Catalog) -> Iterator[Compared]:
             max_batched_tokens=tokens,
             max_sequences=sequences,
             graphs_deducted=versions.rules(engine, version).graph_estimate_deducted and row["eager"] != "yes",
-        )
+            text_compiled=served_text_alone(row) and row["eager"] != "yes",
+            fp8_card=calculates_in_fp8(row),
+        ).beside_load_bytes
         eager = ", eager" if row["eager"] == "yes" else ""
         cells = (
             row["id"],
@@ -132,6 +134,17 @@ def compared_overheads(catalog: Catalog) -> Iterator[Compared]:
             overhead.runner(engine.overhead, variant, version).name,
         )
         yield Compared(cells, float(row["overhead_gib"]), said / GIB)
+
+
+def served_text_alone(row: dict[str, str]) -> bool:
+    """Not where a limit for images left videos."""
+    return row["multimodal"].startswith("text only") and "by limit" not in row["multimodal"]
+
+
+def calculates_in_fp8(row: dict[str, str]) -> bool:
+    """From 8.9 on; ROCm's names are not numbers."""
+    major, _, minor = row["compute_capability"].partition(".")
+    return major.isdigit() and (int(major), int(minor)) >= (8, 9)
 
 
 def version_of(row: dict[str, str]) -> str:

@@ -71,7 +71,12 @@ def _feed_forward(entry: Entry) -> tuple[int, int]:
 
 
 def _experts(entry: Entry) -> Experts:
-    return Experts(layers=entry.integer("layers"), count=entry.integer("count"), width=entry.integer("width"))
+    return Experts(
+        layers=entry.integer("layers"),
+        count=entry.integer("count"),
+        width=entry.integer("width"),
+        active=entry.integer("active"),
+    )
 
 
 def _drafter(entry: Entry) -> Drafter:
@@ -180,9 +185,7 @@ def engine(name: str, entry: Entry) -> Engine:
         whole_items=_inner(entry.entry("wholeItems"), _whole_items)
         if entry.has("wholeItems")
         else ("0.0", {}),
-        expert_tiles=tuple(_inner(each, _expert_tile) for each in entry.entries("expertTiles"))
-        if entry.has("expertTiles")
-        else (),
+        expert_tiles=tuple(_inner(each, _expert_tile) for each in entry.entries("expertTiles", ())),
         replica=_inner(entry.entry("replica"), _host_demand),
         adapter_rank=entry.integer("adapterRank"),
     )
@@ -236,6 +239,7 @@ def _overhead(entry: Entry) -> OverheadModel:
     return OverheadModel(
         base_gib=entry.number("baseGib"),
         base_parallel_gib=entry.number("baseParallelGib"),
+        fp8_more_gib=entry.number("fp8MoreGib") if entry.has("fp8MoreGib") else 0.0,
         runners=tuple(_inner(runner, _runner) for runner in entry.entries("runners")),
         graphs_largest_batch=entry.integer("graphsLargestBatch"),
         graphs_parallel_more_gib=entry.number("graphsParallelMoreGib"),
@@ -259,15 +263,7 @@ def _runner(entry: Entry) -> ModelRunner:
         sampler_mib_per_sequence=entry.number("samplerMibPerSequence"),
         graphs_few_gib=entry.number("graphsFewGib"),
         graphs_gib=entry.number("graphsGib"),
-        experts_gib=_inner(entry.entry("experts"), _experts_overhead) if entry.has("experts") else (0, 0, 0),
-    )
-
-
-def _experts_overhead(entry: Entry) -> tuple[float, float, float]:
-    return (
-        entry.number("keptGib"),
-        entry.number("keptGibPer1024Tokens"),
-        entry.number("compilingGib"),
+        copies_words=entry.boolean("copiesWords", False),
     )
 
 

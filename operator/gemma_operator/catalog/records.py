@@ -31,6 +31,7 @@ class Experts:
     layers: int
     count: int
     width: int
+    active: int  # of `count`, on one token
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +188,13 @@ class ModelRunner:
 
     since: str
     name: str
-    #: Until the next entry that holds, only models without experts are run by it.
-    dense_only: bool
-    #: Kept for good, for each sequence of max_num_seqs.
-    held_mib_per_sequence: float
-    sampler_mib_per_sequence: float  # at the peak of the sampler's dry run
+    dense_only: bool  # until the next entry that holds, only models without experts are run by it
+    held_mib_per_sequence: float  # kept for good, for each of max_num_seqs
+    sampler_mib_per_sequence: float  # at the peak of its dry run
     #: The estimate that is deducted for CUDA graphs, with few sizes and with all; 0: none is made.
     graphs_few_gib: float
     graphs_gib: float
-    experts_gib: tuple[float, float, float] = (0, 0, 0)  # kept, kept for 1024 tokens, compiling
+    copies_words: bool  # while it compiles for text alone: seen in logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +203,7 @@ class OverheadModel:
 
     base_gib: float
     base_parallel_gib: float
+    fp8_more_gib: float
     runners: tuple[ModelRunner, ...]
     graphs_largest_batch: int
     graphs_parallel_more_gib: float

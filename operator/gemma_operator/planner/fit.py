@@ -15,11 +15,12 @@ from typing import Final
 
 from gemma_operator.catalog.records import BatchTier, Catalog, Checkpoint, Variant
 from gemma_operator.hardware.records import PoolShape
-from gemma_operator.planner import memory, outside, unchecked, weights
+from gemma_operator.planner import memory, outside, unchecked, unseen, weights
 from gemma_operator.planner.drafters import Drafters
 from gemma_operator.planner.needs import UTILIZATION, Card, Needs, Row
 from gemma_operator.planner.shapes import seen_of
 from gemma_operator.planner.values import (
+    TEXT_ONLY,
     Adapters,
     Candidate,
     Code,
@@ -34,7 +35,6 @@ from gemma_operator.planner.values import (
 from gemma_operator.planner.vllm import adapters, kv_cache, overhead, versions
 
 MIB: Final = 1024**2
-TEXT_ONLY: Final = frozenset({"text"})
 #: Modalities that a prompt may hold items of, in the order in which limits are written.
 ITEMS: Final = ("image", "video", "audio")
 
@@ -224,8 +224,9 @@ class Fitting:
         )
 
     def _found(self, candidate: Candidate, card: Card, step: _Step, unverified: tuple[str, ...]) -> _Found:
-        row, doubts = step.row, self._outside.doubts(card.device)
-        kv_cache_bytes = card.room_bytes - step.overhead_bytes
+        row, kv_cache_bytes = step.row, card.room_bytes - step.overhead_bytes
+        more = unseen.doubts(candidate, self.needs, left_bytes=kv_cache_bytes - row.kv_bytes)
+        doubts = (*self._outside.doubts(card.device), *more)
         held = kv_cache.held_by(
             row.layout, available_bytes=kv_cache_bytes, max_model_len=row.context_length, rules=self.rules
         )

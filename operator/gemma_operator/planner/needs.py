@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import BatchTier, Catalog
+from gemma_operator.catalog.records import BatchTier, Catalog, ModelRunner, Variant
 from gemma_operator.hardware.records import PoolShape
 from gemma_operator.planner import memory, steps
 from gemma_operator.planner.compatibility import Compatibility
-from gemma_operator.planner.values import Candidate, Fit, KvPrecision, Request
+from gemma_operator.planner.values import TEXT_ONLY, Candidate, Fit, KvPrecision, Request
 from gemma_operator.planner.vllm import kv_cache, overhead, versions
 from gemma_operator.planner.words import with_article
 
@@ -33,6 +33,8 @@ SEQUENCES: Final = "max-num-seqs"
 UTILIZATION: Final = "gpu-memory-utilization"
 #: Of the user's environment: which model runner the engine takes.
 RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
+#: Cards that calculate in FP8 themselves (vLLM platforms/cuda.py).
+_FP8_SINCE: Final = (8, 9)
 _RUNNERS: Final = {"true": True, "false": False}
 ACCOUNTED: Final = frozenset(
     {
@@ -111,6 +113,24 @@ class Needs:
         """Whether the user asked for no CUDA graphs."""
         return self._flags.get(EAGER) == "true"
 
+    def flag(self, name: str) -> str:
+        """As the user gave it; empty where he did not."""
+        return self._flags.get(name, "")
+
+    def runner(self, variant: Variant) -> ModelRunner:
+        """The engine's model runner, by version or as the user says."""
+        model, version = self._engine.overhead, self._request.engine_version
+        return overhead.runner(model, variant, version, second=self._second_runner)
+
+    @property
+    def _second_runner(self) -> bool | None:
+        return _RUNNERS.get(self.flag(RUNNER))
+
+    @property
+    def text_compiled(self) -> bool:
+        """Whether words become vectors in what is compiled; with images they do before (gpu/model_runner.py)."""
+        return self._request.modalities <= TEXT_ONLY and not self.eager
+
     def rows(self, candidate: Candidate, shape: PoolShape, tier: BatchTier) -> Iterator[Row]:
         """Nearest to the engine's defaults first; lazily, since the first row mostly does."""
         request = self._request
@@ -157,7 +177,9 @@ class Needs:
             max_batched_tokens=batched_tokens,
             max_sequences=sequences,
             graphs_deducted=self._rules.graph_estimate_deducted and not self.eager,
-            second_runner=_RUNNERS.get(self._flags.get(RUNNER, "")),
+            text_compiled=self.text_compiled,
+            fp8_card=_calculates_in_fp8(candidate.shape),
+            second_runner=self._second_runner,
         )
 
     def batches(self, candidate: Candidate, tier: BatchTier) -> tuple[int, ...]:
@@ -191,7 +213,10 @@ class Needs:
 
     def overheads(self, candidate: Candidate, tier: BatchTier) -> Overheads:
         """By batch: the sequences that are tried, and the overhead of each; the last one takes least."""
-        key = (candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier)
+        key = (
+            *(candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier),
+            _calculates_in_fp8(candidate.shape),
+        )
         found = self._overheads.get(key)
         if found is None:
             given = self._flags.get(SEQUENCES)
@@ -230,7 +255,8 @@ class Needs:
         """Kept by what it depends on: tiers share batches, and most precisions share a forward pass."""
         variant = candidate.variant
         forward = overhead.forward_gib_per_1024_tokens(variant, candidate.precision)
-        key = (variant.name, forward, candidate.tensor_parallel, batch, sequences)
+        fp8 = candidate.precision == overhead.FP8 and _calculates_in_fp8(candidate.shape)
+        key = (variant.name, forward, fp8, candidate.tensor_parallel, batch, sequences)
         found = self._sums.get(key)
         if found is None:
             terms = self.overhead_terms(candidate, batched_tokens=batch, sequences=sequences)
@@ -264,3 +290,8 @@ class Needs:
             )
             found = self._blocks[key] = int(given) if given.isdigit() and int(given) > 0 else by_engine
         return found
+
+
+def _calculates_in_fp8(shape: PoolShape | None) -> bool:
+    """Where nothing tells, as if it did: that takes more."""
+    return shape is None or shape.compute_capability is None or shape.compute_capability >= _FP8_SINCE

@@ -18,8 +18,7 @@ from gemma_operator.planner.words import number
 
 GIB: Final = 1024**3
 DRAFTER: Final = "drafter"
-COMPILING: Final = "compiling"
-_LARGER: Final = "larger of forward pass and sampler"
+COPIED: Final = "copied words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +37,54 @@ def overhead_lines(
     """What the overhead is made of; `taken_bytes` may hold a drafter's share too."""
     base = "context and workspace" if gpus == 1 else f"context, workspace and buffers between {gpus} GPUs"
     yield Line("overhead", "base", _gib(terms.base_gib), base)
+    if terms.fp8_gib:
+        yield Line(
+            "overhead",
+            "FP8 kernels",
+            _gib(terms.fp8_gib),
+            "on cards that calculate in FP8: seen, not explained",
+        )
     if terms.held_gib:
         how = f"{_each(terms.held_gib, sequences)}, kept for good"
         yield Line("overhead", "counts by word", _gib(terms.held_gib), how)
+    if terms.workspace_gib:
+        how = f"{number(batch)} tokens x {round(terms.workspace_gib * GIB / batch):,} B, kept for good"
+        yield Line("overhead", "experts' workspace", _gib(terms.workspace_gib), how)
     rate = f"{terms.forward_gib * 1024 / batch:.4g} GiB"
     yield Line("overhead", "forward pass", _gib(terms.forward_gib), f"{number(batch)} tokens / 1024 x {rate}")
     yield Line("overhead", "sampler", _gib(terms.sampler_gib), _each(terms.sampler_gib, sequences))
-    if terms.experts_gib:
-        yield Line(
-            "overhead", "experts' workspace", _gib(terms.experts_gib), "kept for good, grows with the batch"
-        )
-    if terms.compiling_gib:
-        yield Line("overhead", COMPILING, _gib(terms.compiling_gib), "of models with experts")
+    if terms.copied_gib:
+        yield Line("overhead", COPIED, _gib(terms.copied_gib), _copied(terms, batch))
     yield Line("overhead", "CUDA graphs", _gib(terms.graphs_gib), _graphs(terms))
     if terms.inputs_gib:
         how = f"{number(batch)} tokens x {round(terms.inputs_gib * GIB / batch):,} B, kept for good"
         yield Line("overhead", "per-layer inputs", _gib(terms.inputs_gib), how)
     if drafter := taken_bytes - terms.total_bytes:
         yield Line("overhead", DRAFTER, drafter, "measured beside its weights")
-    largest = "largest of forward pass, sampler and compiling" if terms.compiling_gib else _LARGER
-    experts = " + experts' workspace" if terms.experts_gib else ""
-    how = f"base + counts by word{experts} + the {largest} + graphs"
-    how += " + per-layer inputs" if terms.inputs_gib else ""
-    yield Line("overhead", "overhead", taken_bytes, how)
+    yield Line("overhead", "overhead", taken_bytes, _overhead(terms))
+
+
+def _overhead(terms: Terms) -> str:
+    parts = (
+        ("base", True),
+        ("FP8 kernels", terms.fp8_gib),
+        ("counts by word", True),
+        ("experts' workspace", terms.workspace_gib),
+        ("the larger of forward pass and sampler", not terms.copied_gib),
+        ("the largest of forward pass, sampler and copied words", terms.copied_gib),
+        ("graphs", True),
+        ("per-layer inputs", terms.inputs_gib),
+    )
+    return " + ".join(part for part, taken in parts if taken)
+
+
+def _copied(terms: Terms, batch: int) -> str:
+    """The compiler's copy is freed before the workspace is made."""
+    table = f"{round((terms.copied_gib + terms.workspace_gib) * GIB / 2):,} x 2"
+    if not terms.workspace_gib:
+        return f"{table} B, the table of words while it compiles"
+    workspace = f"{number(batch)} x {round(terms.workspace_gib * GIB / batch):,}"
+    return f"({table} - {workspace}) B, the table of words while it compiles less the workspace"
 
 
 def _each(size_gib: float, sequences: int) -> str:

@@ -13,10 +13,10 @@ from typing import Final
 
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.planner import sum_lines, weights
-from gemma_operator.planner.fit import TEXT_ONLY, Fitting
+from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.needs import Card, Row
 from gemma_operator.planner.sum_lines import Line
-from gemma_operator.planner.values import Candidate, Fit, Request
+from gemma_operator.planner.values import TEXT_ONLY, Candidate, Fit, Request
 from gemma_operator.planner.words import number
 
 MIB: Final = 1024**2

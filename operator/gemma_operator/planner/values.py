@@ -17,6 +17,8 @@ from gemma_operator.hardware.records import PoolId, PoolShape, Toleration
 from gemma_operator.planner.own_weights import OwnWeights
 
 #: Features of a server, as compatibility.yaml names them.
+#: Modalities of a server without towers.
+TEXT_ONLY: Final = frozenset({"text"})
 TOOL_CALLING: Final = "tool-calling"
 THINKING: Final = "thinking"
 THINKING_ON_REQUEST: Final = "thinking-on-request"

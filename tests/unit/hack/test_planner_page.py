@@ -48,7 +48,7 @@ def test_a_section_that_the_page_lacks_is_an_error():
 
 
 def test_every_usable_log_and_every_load_is_shown():
-    assert len(list(tables.compared_overheads(packaged()))) == 24
+    assert len(list(tables.compared_overheads(packaged()))) == 32
     assert len(list(tables.compared_loads(packaged()))) == 35
 
 

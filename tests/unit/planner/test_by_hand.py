@@ -16,6 +16,8 @@ PLANS = {
     "four GPUs, 128 sequences": ("31B", "bf16", "nvidia-l4", "--gpus", "4"),
     "blocks of 64": ("31B", "nvfp4", "nvidia-h200", "--gpus", "2", "--kv-bytes", "1"),
     "experts": ("26B-A4B", "w4a16", "nvidia-l40s", "--gpus", "2", "--context", "8000"),
+    "text alone": ("31B", "w4a16", "nvidia-l40s", "--modalities", "text"),
+    "experts, text alone": ("26B-A4B", "fp8", "nvidia-l40s", "--modalities", "text"),
     "few graphs": ("12B", "bf16", "nvidia-l40s", "--sequences", "16", "--concurrency", "3"),
     "heads on each GPU": ("E2B", "w4a16", "nvidia-l4", "--gpus", "8", "--modalities", "text"),
     "no graphs": ("E4B", "bf16", "nvidia-rtx-4090", "--eager", "--concurrency", "2"),
@@ -99,7 +101,7 @@ def test_the_totals_are_those_of_the_lines(printed):
 
     mib = 2**20
     weights, overhead = of("weights", "weights"), of("overhead", "overhead")
-    larger = max(overhead.pop(name, 0) for name in ("forward pass", "sampler", "compiling"))
+    larger = max(overhead.pop(name, 0) for name in ("forward pass", "sampler", "copied words"))
     utilization = float(printed["card", "usable"][2].split()[-1])
     block = size("KV cache", "a block of the pool")
     blocks, held = (printed["KV cache", label][2] for label in ("blocks", "requests held at once"))

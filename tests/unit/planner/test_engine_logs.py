@@ -37,6 +37,7 @@ SERVED = {
     "G4-027": ("gemma-4-e4b-it-bf16", "nvidia-rtx-3090"),
     "G4-030": ("gemma-4-26b-a4b-it-nvfp4-redhat", "nvidia-rtx-5090"),
     "G4-033": ("gemma-4-31b-it-qat-w4a16-ct", "nvidia-rtx-pro-6000"),
+    **{f"L40-{each:02}": ("gemma-4-26b-a4b-it-fp8-dynamic", "nvidia-l40s") for each in range(1, 9)},
 }
 #: id: (checkpoint, card, length, utilization); where a log names none, what asks least and allows most.
 FAILED = {
@@ -82,7 +83,7 @@ def test_what_served_is_not_called_impossible_outside_the_band(name):
         max_num_seqs=row["sequences_effective"] or "256",
         gpu_memory_utilization=f"{float(row['gpu_memory_utilization']):.2f}",
         enforce_eager="true" if row["eager"] == "yes" else "",
-        text_only=row["multimodal"].startswith("text only preset"),
+        text_only=row["multimodal"].startswith(("text only preset", "text only (")),
     )
     if not isinstance(verdict, Fit):
         sizes = verdict.details

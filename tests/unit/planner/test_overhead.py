@@ -15,7 +15,7 @@ from gemma_operator.catalog.loader import packaged
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.values import Candidate
 from gemma_operator.planner.vllm import versions
-from gemma_operator.planner.vllm.overhead import band_bytes, overhead_bytes, runner, terms
+from gemma_operator.planner.vllm.overhead import band_bytes, runner, terms
 from unit.planner.shapes import a_pool, a_request
 
 GIB = 1024**3
@@ -36,10 +36,19 @@ def version_of(row):
     return found[0] if found else next(v for k, v in UNNAMED.items() if bool(k) == bool(text))
 
 
-def overhead_gib(
-    variant, *, version="0.32", precision="bf16", gpus=1, tokens=2048, sequences=256, graphs=True
+def terms_of(
+    variant,
+    *,
+    version="0.32",
+    precision="bf16",
+    gpus=1,
+    tokens=2048,
+    sequences=256,
+    graphs=True,
+    text=False,
+    fp8_card=False,
 ):
-    said = overhead_bytes(
+    return terms(
         packaged().variants[variant],
         MODEL,
         engine_version=version,
@@ -48,8 +57,18 @@ def overhead_gib(
         max_batched_tokens=tokens,
         max_sequences=sequences,
         graphs_deducted=graphs and versions.rules(ENGINE, version).graph_estimate_deducted,
+        text_compiled=text and graphs,
+        fp8_card=fp8_card,
     )
-    return said / GIB
+
+
+def overhead_gib(variant, **settings):
+    return terms_of(variant, **settings).beside_load_bytes / GIB
+
+
+def calculates_in_fp8(row):
+    found = re.fullmatch(r"(\d+)\.(\d)", row["compute_capability"])
+    return found is not None and (int(found[1]), int(found[2])) >= (8, 9)
 
 
 def residuals():
@@ -64,15 +83,18 @@ def residuals():
             tokens=int(row["batched_tokens_effective"] or 2048),
             sequences=int(row["sequences_effective"] or 256),
             graphs=row["eager"] != "yes",
+            # a limit for images leaves videos, with which words become vectors before what is compiled
+            text=row["multimodal"].startswith("text only") and "by limit" not in row["multimodal"],
+            fp8_card=calculates_in_fp8(row),
         )
         - float(row["overhead_gib"])
         for row in logs()
     }
 
 
-def test_all_24_usable_logs_are_met_within_half_a_gib():
+def test_all_32_usable_logs_are_met_within_half_a_gib():
     found = residuals()
-    assert len(found) == 24
+    assert len(found) == 32
     assert {name: round(error, 2) for name, error in found.items() if abs(error) > 0.5} == {}
 
 
@@ -104,6 +126,8 @@ def test_the_model_runner_goes_by_version_and_by_experts(variant, version, name)
 FIRST, SECOND = "0.25.1", "0.32"
 #: held, and graphs with 512, 32 and 8 as the largest captured size
 HELD, ALL, SOME, FEW = 1.03 / 1024, 0.5, 0.1 + 0.4 / 16, 0.1 + 0.4 / 64
+#: 8 of 26B-A4B's experts work on each of 1024 tokens, in two buffers as wide as the model, in BF16
+WORKSPACE = 1024 * 8 * (2816 + 2816) * 2 / GIB
 
 
 @pytest.mark.parametrize(
@@ -117,7 +141,7 @@ HELD, ALL, SOME, FEW = 1.03 / 1024, 0.5, 0.1 + 0.4 / 16, 0.1 + 0.4 / 64
         ("31B", {"version": FIRST, "gpus": 2}, 0.6 + 0.9375 + 0.96),
         ("31B", {"version": FIRST, "graphs": False}, 0.25 + 0.9375),
         ("31B", {"version": "0.19.1"}, 0.25 + 0.9375),
-        ("26B-A4B", {"version": "0.28.0"}, 0.25 + 0.9375 + 0.79),
+        ("26B-A4B", {"version": "0.28.0"}, 0.25 + 2 * WORKSPACE + 0.9375 + 0.79),
         ("31B", {"version": "0.28.0"}, 0.25 + 256 * HELD + 0.375),
         # base + held + forward + graphs, base + held + sampler + graphs
         ("31B", {"tokens": 8192, "sequences": 4}, 0.25 + 4 * HELD + 8 * 0.164 + FEW),
@@ -125,17 +149,30 @@ HELD, ALL, SOME, FEW = 1.03 / 1024, 0.5, 0.1 + 0.4 / 16, 0.1 + 0.4 / 64
         ("12B", {"tokens": 8192, "sequences": 16}, 0.25 + 16 * HELD + 8 * 0.117 + SOME),
         ("E4B", {"tokens": 8192, "sequences": 16}, 0.25 + 16 * HELD + 8 * 0.098 + SOME),
         ("E2B", {"tokens": 8192, "sequences": 4}, 0.25 + 4 * HELD + 8 * 0.099 + FEW),
-        # experts keep 0.25 and 0.08 a thousand, which is then no part of the forward pass; 1.1 pass while it compiles
-        ("26B-A4B", {"tokens": 8192, "sequences": 4}, 0.25 + 4 * HELD + 0.25 + 8 * 0.08 + 1.1 + FEW),
-        ("26B-A4B", {"graphs": False}, 0.25 + 256 * HELD + 0.25 + 2 * 0.08 + 0.375),
+        ("26B-A4B", {"tokens": 8192, "sequences": 4}, 0.25 + 4 * HELD + 8 * (WORKSPACE + 0.056) + FEW),
         (
             "26B-A4B",
             {"tokens": 8192, "sequences": 4, "precision": "nvfp4"},
-            0.25 + 4 * HELD + 0.25 + 8 * 0.245 + FEW,
+            0.25 + 4 * HELD + 8 * (WORKSPACE + 0.159) + FEW,
         ),
         ("31B", {"gpus": 2}, 0.6 + 256 * HELD + 0.375 + 0.67),
         ("31B", {"gpus": 8}, 0.6 + 256 * HELD + 0.375 + 0.67),
         ("31B", {"graphs": False}, 0.25 + 256 * HELD + 0.375),
+        # text alone: a copy of 262,144 words x 5376 or 2816 x 2 B, the latter before the workspace is made
+        ("31B", {"text": True}, 0.25 + 256 * HELD + 2.625 + ALL),
+        ("26B-A4B", {"text": True}, 0.25 + 256 * HELD + 1.375 + ALL),
+        (
+            "26B-A4B",
+            {"text": True, "tokens": 16384, "sequences": 512},
+            0.25 + 512 * HELD + 16 * (WORKSPACE + 0.056) + ALL,
+        ),
+        ("31B", {"text": True, "graphs": False}, 0.25 + 256 * HELD + 0.375),
+        ("31B", {"text": True, "gpus": 2}, 0.6 + 256 * HELD + 0.375 + 0.67),
+        ("31B", {"text": True, "version": "0.28.0"}, 0.25 + 256 * HELD + 0.375),
+        # FP8 on a card that calculates in it
+        ("31B", {"precision": "fp8", "fp8_card": True}, 0.5 + 256 * HELD + 0.375 + ALL),
+        ("31B", {"precision": "fp8"}, 0.25 + 256 * HELD + 0.375 + ALL),
+        ("31B", {"fp8_card": True}, 0.25 + 256 * HELD + 0.375 + ALL),
     ],
 )
 def test_the_rule_itself(variant, settings, gib):
@@ -208,34 +245,29 @@ def test_logs_of_1024_sequences_are_met_by_the_first_runner():
     assert max(abs(residuals()[name]) for name in found) < 0.18
 
 
-#: 26B-A4B FP8 with 0.29.0 on an L40S, text alone, 24.72 GiB loaded (github akamaslabs/vllm-benchmark at 026d8a5,
-#: studies/30-l40s-gemma4-26b-tps/probe/results): utilization x 44.39 - load - KV cache.
-EXPERTS_ON_THE_SECOND_RUNNER = {
-    "B-default": ({"tokens": 2048, "sequences": 256}, 0.92 * 44.39 - 24.72 - 13.47),
-    "E-memory": ({"tokens": 16384, "sequences": 512}, 0.94 * 44.39 - 24.72 - 13.29),
-    "E-eager": ({"tokens": 512, "sequences": 16, "graphs": False}, 0.92 * 44.39 - 24.72 - 15.64),
-}
-
-
-@pytest.mark.parametrize("log", EXPERTS_ON_THE_SECOND_RUNNER)
-def test_experts_on_the_second_runner_are_met_within_a_quarter_of_a_gib(log):
-    settings, reported = EXPERTS_ON_THE_SECOND_RUNNER[log]
-    said = overhead_gib("26B-A4B", version="0.29.0", precision="fp8", **settings)
-    assert abs(said - reported) <= 0.25, f"{said:.2f} for {reported:.2f}"
-
-
-def test_what_experts_keep_is_reckoned_with_the_second_runner_alone():
-    dense, experts = (
-        terms(
-            packaged().variants[variant],
-            MODEL,
-            engine_version=version,
-            precision="bf16",
-            tensor_parallel=1,
-            max_batched_tokens=2048,
-            max_sequences=256,
-            graphs_deducted=True,
+def test_26b_in_fp8_on_the_second_runner_is_met_part_by_part():
+    """One card, eight starts: what is kept beyond the load, what passes, and the graphs, as each log prints them."""
+    rows = [row for row in logs() if row["id"].startswith("L40-")]
+    assert len(rows) == 8
+    for row in rows:
+        found = terms_of(
+            "26B-A4B",
+            version="0.29.0",
+            precision="fp8",
+            tokens=int(row["batched_tokens_effective"]),
+            sequences=int(row["sequences_effective"]),
+            graphs=row["eager"] != "yes",
+            text=True,
+            fp8_card="linear-backend" not in row["other_flags"],
         )
-        for variant, version in (("31B", "0.32"), ("26B-A4B", "0.28.0"))
-    )
-    assert (dense.experts_gib, dense.compiling_gib) == (experts.experts_gib, experts.compiling_gib) == (0, 0)
+        kept = float(re.search(r"prints ([\d.]+) GiB consumed", row["note"])[1]) - float(
+            row["load_gib_per_gpu"]
+        )
+        said = found.base_gib + found.fp8_gib + found.held_gib + found.workspace_gib
+        assert said == pytest.approx(kept, abs=0.13), row["id"]
+        passing = float(row["peak_activation_gib"])
+        # torch's own linears take more of a large batch than Cutlass; no plan takes them
+        within = 0.4 if "torch" in row["other_flags"] else 0.05
+        assert found.passing_gib == pytest.approx(passing, abs=within), row["id"]
+        if "capture-size" not in row["other_flags"] and row["eager"] != "yes":
+            assert found.graphs_gib == pytest.approx(float(row["graphs_estimate_gib"]), abs=0.06), row["id"]

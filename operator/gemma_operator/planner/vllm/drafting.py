@@ -28,5 +28,5 @@ def weights_bytes(drafter: Drafter, *, tensor_parallel: int) -> int | None:
 
 def unprofiled_bytes(drafter: Drafter, terms: Terms) -> int:
     """What verifying a full batch of drafts takes beyond what the profiling run kept free."""
-    kept = terms.passing_gib
+    kept = max(terms.forward_gib, terms.sampler_gib)
     return int(max(0.0, terms.sampler_gib * (1 + drafter.tokens) - kept) * GIB)

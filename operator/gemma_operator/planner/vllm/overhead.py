@@ -1,13 +1,17 @@
 """Memory that the engine takes beside weights and KV cache.
 
-`overhead = base + held + experts + max(forward pass, sampler, compiling) + CUDA graphs + per-layer inputs`, per GPU. A
-maximum, not a sum: the profiling run does one after the other and frees between. What it depends on beside the settings
-is the model runner, of which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its
-sampler; the second keeps a table of counts by sequence and word for good (`held`), its sampler takes less, and it keeps
-the workspace of experts' kernels (`experts`), which the first took for a forward pass. Neither sampler shrinks with
+`overhead = base + held + experts' workspace + max(forward pass, sampler, copied words) + CUDA graphs + per-layer
+inputs`, per GPU. A maximum, not a sum: the profiling run does one after the other and frees between. The workspace is
+made for the largest batch and kept (`v1/worker/workspace.py`). The words are copied by the compiler: it times kernels
+on tensors of its own, the table of words among them where text alone is served, and the profiling run counts the peak
+(vllm-project/vllm#54122). That is before the workspace is made, so only what is larger than it counts.
+
+What all of it depends on beside the settings is the model
+runner, of which vLLM has two (`runner`): the first makes FP32 copies of every sequence's logits in its sampler; the
+second keeps a table of counts by sequence and word for good (`held`) and its sampler takes less. Neither shrinks with
 tensor parallelism. The graphs' share is an estimate that the engine deducts before it sizes its KV cache; none is
-made in eager mode. max_model_len does not matter. Constants, their sources and their logs: catalog/engines.yaml,
-`overhead`; residuals: docs/planner.md.
+made in eager mode, nor words copied. max_model_len does not matter. Constants, their sources and their logs:
+catalog/engines.yaml, `overhead`; residuals: docs/planner.md.
 
 Not for: sleep mode before 0.27 (its allocator hides from the profiler), host memory shared with the GPU, ROCm, TPU.
 """
@@ -24,20 +28,24 @@ GIB: Final = 1024**3
 MIB: Final = 1024**2
 EXPERTS: Final = "experts"
 SECOND: Final = "second"
+FP8: Final = "fp8"
 _BF16_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the sum is made of, GiB on each GPU; of `forward`, `sampler` and `compiling` the largest counts."""
+    """What the sum is made of, GiB on each GPU; of `forward`, `sampler` and `copied` the largest counts."""
 
     base_gib: float
+    #: More of it for FP8 on cards that calculate in it.
+    fp8_gib: float
     held_gib: float
+    #: Scratch of the experts of one batch.
+    workspace_gib: float
     forward_gib: float
     sampler_gib: float
-    #: Of models with experts: what their kernels keep, and what passes while the engine compiles.
-    experts_gib: float
-    compiling_gib: float
+    #: The table of words, by the compiler, less the workspace that is made after it.
+    copied_gib: float
     #: With few sizes captured, with all, and how many of all are.
     graphs_few_gib: float
     graphs_all_gib: float
@@ -51,15 +59,15 @@ class Terms:
         return self.graphs_few_gib + (self.graphs_all_gib - self.graphs_few_gib) * self.graphs_share
 
     @property
-    def beside_load_bytes(self) -> int:
-        """What start-up logs show: usable less load less KV cache."""
-        kept = self.base_gib + self.held_gib + self.experts_gib
-        return int((kept + self.passing_gib + self.graphs_gib) * GIB)
+    def passing_gib(self) -> float:
+        """What the profiling run takes and gives back."""
+        return max(self.forward_gib, self.sampler_gib, self.copied_gib)
 
     @property
-    def passing_gib(self) -> float:
-        """The largest of what is taken one after the other."""
-        return max(self.forward_gib, self.sampler_gib, self.compiling_gib)
+    def beside_load_bytes(self) -> int:
+        """What start-up logs show: usable less load less KV cache."""
+        kept = self.base_gib + self.fp8_gib + self.held_gib + self.workspace_gib
+        return int((kept + self.passing_gib + self.graphs_gib) * GIB)
 
     @property
     def total_bytes(self) -> int:
@@ -77,51 +85,35 @@ def terms(  # noqa: PLR0913 - what it depends on, all by keyword
     max_batched_tokens: int,
     max_sequences: int,
     graphs_deducted: bool,
+    text_compiled: bool = False,
+    fp8_card: bool = False,
     second_runner: bool | None = None,
 ) -> Terms:
-    """The lines of `overhead_bytes`."""
+    """Expected on each GPU, off by at most `band_bytes`.
+
+    `text_compiled`: text alone is served, and not in eager mode. `fp8_card`: the card calculates in FP8 itself.
+    """
     by = runner(model, variant, engine_version, second=second_runner)
     deducted = graphs_deducted and by.graphs_gib > 0
-    kept, by_batch, compiling = by.experts_gib if EXPERTS in variant.parameters else (0, 0, 0)
     more = 0.0 if tensor_parallel == 1 else model.graphs_parallel_more_gib
+    workspace_gib = _workspace_bytes(variant, max_batched_tokens) / GIB
+    # a table that is shared out was not seen copied: text alone on two GPUs (G4-021, G4-022)
+    copied = by.copies_words and text_compiled and tensor_parallel == 1
+    words_gib = words_bytes(variant) / GIB if copied else 0.0
     return Terms(
         base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
+        fp8_gib=model.fp8_more_gib if precision == FP8 and fp8_card else 0.0,
+        workspace_gib=workspace_gib,
+        copied_gib=max(0.0, words_gib - workspace_gib),
         held_gib=by.held_mib_per_sequence * max_sequences / 1024,
-        # the workspace of experts is a part of it where it is not kept
-        forward_gib=(forward_gib_per_1024_tokens(variant, precision) - by_batch) * max_batched_tokens / 1024,
+        forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
         sampler_gib=by.sampler_mib_per_sequence * max_sequences / 1024,
-        experts_gib=kept + by_batch * max_batched_tokens / 1024,
-        compiling_gib=compiling if deducted else 0.0,
         graphs_few_gib=by.graphs_few_gib if deducted else 0.0,
         graphs_all_gib=by.graphs_gib + more if deducted else 0.0,
         # captured up to twice the sequences
         graphs_share=min(2 * max_sequences, model.graphs_largest_batch) / model.graphs_largest_batch,
         inputs_gib=_inputs_bytes(variant, max_batched_tokens) / GIB,
     )
-
-
-def overhead_bytes(
-    variant: Variant,
-    model: OverheadModel,
-    *,
-    engine_version: str,
-    precision: str,
-    tensor_parallel: int,
-    max_batched_tokens: int,
-    max_sequences: int,
-    graphs_deducted: bool,
-) -> int:
-    """Bytes on each GPU beside what the engine calls its load: an expectation, off by at most `band_bytes`."""
-    return terms(
-        variant,
-        model,
-        engine_version=engine_version,
-        precision=precision,
-        tensor_parallel=tensor_parallel,
-        max_batched_tokens=max_batched_tokens,
-        max_sequences=max_sequences,
-        graphs_deducted=graphs_deducted,
-    ).beside_load_bytes
 
 
 def runner(
@@ -151,9 +143,34 @@ def band_bytes(model: OverheadModel) -> int:
 
 
 def forward_gib_per_1024_tokens(variant: Variant, precision: str) -> float:
-    """Activations of a forward pass; experts in NVFP4 have kernels of their own."""
+    """Activations of a forward pass beside the experts' workspace; experts in NVFP4 have kernels of their own."""
     figures = variant.forward_gib_per_1024_tokens
     return figures.get(precision, figures["default"])
+
+
+def words_bytes(variant: Variant) -> int:
+    """The table of words, which engines keep in BF16."""
+    return variant.parameters["embedding"] * _BF16_BYTES
+
+
+def second_table_bytes(variant: Variant) -> int:
+    """The per-layer table of words of E2B and E4B; 0 where there is none."""
+    return variant.parameters.get("perLayerEmbedding", 0) * _BF16_BYTES
+
+
+def _workspace_bytes(variant: Variant, max_batched_tokens: int) -> int:
+    """Two buffers for each token and each expert that works on it, whole on each GPU: both are as wide as the model,
+    which is wider than twice an expert.
+
+    Source: vLLM 0.29.0 and 0.32.0, model_executor/layers/fused_moe/experts/triton_moe.py and marlin_moe.py,
+    `workspace_shapes`. Those of other kernels (cutlass_moe.py in NVFP4) are smaller.
+    """
+    linears = variant.linears
+    if linears is None or linears.experts is None:
+        return 0
+    experts = linears.experts
+    widths = max(experts.width, linears.hidden) + max(2 * experts.width, linears.hidden)
+    return max_batched_tokens * experts.active * widths * _BF16_BYTES
 
 
 def _inputs_bytes(variant: Variant, max_batched_tokens: int) -> int:
