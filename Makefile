@@ -55,7 +55,7 @@ monitoring: setup ## metrics, read by a real Prometheus
 	@$(BIN)/pytest -rs tests/monitoring
 
 test-engine: binaries ## real nodes: two kubelets with containerd, in namespaces of their own (Debian, root)
-	@$(BIN)/pytest -rs tests/engine
+	@$(BIN)/pytest -rs -n 2 --dist loadscope tests/engine
 
 test-install: ## image, Helm, kustomize, Argo CD, Flux (not there yet)
 	@echo "test-install: nothing yet: installers come with their own issue"

@@ -2,6 +2,8 @@
 
 Elsewhere they are skipped with the reason. On Debian as root a skipped test fails the run in CI: what is not run
 there is run nowhere.
+
+Two workers share the tests: what needs the cluster is played by one, engines that run without one by the other.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster.operating import Operator
 from engine import houses
@@ -20,12 +24,27 @@ from engine.model.process import CATALOG
 from engine.nodes import packages
 from engine.nodes.cluster import RealCluster, say
 from engine.nodes.network import HUB, HUB_PORT
-from engine.nodes.traces import traces
 
 _ROOT = Path(__file__).parents[2]
+#: Files whose tests need no cluster begin so.
+_ALONE = ("test_engine_", "test_hub", "test_load")
 _FIGURES = pytest.StashKey[list[str]]()
 #: What an administrator installs, without the operator's own Deployment: tests run the operator themselves.
 _INSTALLED = ("namespace.yaml", "serviceaccount.yaml", "rbac.yaml")
+
+
+class _OneClusterAndOnePort(LoadScopeScheduling):
+    """The cluster is one, and so is the port at which an engine without a cluster listens."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).name
+        return "alone" if file.startswith(_ALONE) else "cluster"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _OneClusterAndOnePort:
+    """Whatever --dist says."""
+    return _OneClusterAndOnePort(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +54,7 @@ def cluster() -> Iterator[RealCluster]:
         pytest.skip(reason)
     with RealCluster() as started:
         yield started
-    assert traces() == started.before, "a cluster leaves nothing behind"
+    assert started.after == started.before, "a cluster leaves nothing behind"
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +128,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     skipped = reporter.stats.get("skipped", []) if reporter else []
     if skipped and os.environ.get("CI") and not packages.why_not() and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash.get(_FIGURES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended: its figures are told with all others."""
+    told = getattr(node, "workeroutput", {}).get("figures", ())
+    node.config.stash.setdefault(_FIGURES, []).extend(told)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

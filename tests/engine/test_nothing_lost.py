@@ -1,8 +1,9 @@
 """No request is lost while replicas come and go: real vLLMs on real nodes, asked through the Service.
 
 One deployment serves all scenes. The clients are in a pod, half of them with connections that they keep, half with one
-a request, streaming and plain. The last scenes are played with the operator down, and beside them five minutes pass in
-which a generation that cannot answer must replace nobody.
+a request, streaming and plain. The first scenes are played with the operator down, and beside them five minutes pass in
+which a generation that cannot answer must replace nobody. The others have one replica: what is lost there nobody else
+could have answered.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from engine.scenes.clients import Clients
 pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
 
 NAME = "tiny"
-CLIENTS, TOKENS = 10, 1200
+CLIENTS = 10
+#: How long a request shall take with nothing else to do; and what is asked for to learn how many tokens that is.
+REQUEST_SECONDS, SAMPLE_TOKENS = 13.0, 200
 #: What every scene must have met, else nothing is shown.
 LEAST_MET, LEAST_IN_FLIGHT, LEAST_SECONDS = 20, 8, 10.0
 SETTLED_SECONDS = 600.0
@@ -42,22 +45,36 @@ def served(installed: RealCluster, one_operator: Operator, figure: Figure) -> It
     one_operator.ensure_running()
     team = a_team(installed)
     began = time.monotonic()
-    team.apply(tiny(NAME, replicas=1, rollout={"drainSeconds": 240}))
+    team.apply(tiny(NAME, replicas=2, rollout={"drainSeconds": 240}))
     team.client_pod("clients", node="node-a")
     team.ready(NAME, within_seconds=SETTLED_SECONDS)
-    figure(f"apply to Ready of a real vLLM on a real node: {time.monotonic() - began:.0f} s")
+    figure(f"apply to Ready of two replicas of a real vLLM on real nodes: {time.monotonic() - began:.0f} s")
     yield team
     team.leave()
 
 
-@pytest.fixture
-def scene(served: RealTeam, figure: Figure) -> Scene:
-    """`with scene(what):` under load; nothing that was asked meanwhile may be lost."""
+@pytest.fixture(scope="module")
+def ask(served: RealTeam) -> Callable[[int], Clients]:
+    """Clients that ask for so many tokens a request."""
     url = served.get("GemmaDeployment", NAME)["status"]["endpoint"]["url"]
+    return lambda tokens: Clients(served, pod="clients", url=url, model=NAME, clients=CLIENTS, tokens=tokens)
+
+
+@pytest.fixture(scope="module")
+def tokens(ask: Callable[[int], Clients]) -> int:
+    """How many a request must be for, so that on this machine it takes as long as it shall."""
+    with ask(SAMPLE_TOKENS) as clients:
+        pass  # each client ends the request that it began
+    return round(SAMPLE_TOKENS * REQUEST_SECONDS / clients.report["shortest_seconds"])
+
+
+@pytest.fixture
+def scene(ask: Callable[[int], Clients], tokens: int, figure: Figure) -> Scene:
+    """`with scene(what):` under load; nothing that was asked meanwhile may be lost."""
 
     @contextmanager
     def played(what: str) -> Iterator[None]:
-        with Clients(served, pod="clients", url=url, model=NAME, clients=CLIENTS, tokens=TOKENS) as clients:
+        with ask(tokens) as clients:
             until(lambda: clients.mark("begins") == CLIENTS, what="all clients wait for an answer")
             began = time.monotonic()
             yield
@@ -65,8 +82,8 @@ def scene(served: RealTeam, figure: Figure) -> Scene:
             clients.mark("ends")
         report = clients.report
         told = (
-            f"{what}: {took:.0f} s; {report['answered']} answered, {report['retried']} on one retry, "
-            f"{report['lost']} lost; {report['met']} were in flight meanwhile, "
+            f"{what}: {took:.0f} s; {report['answered']} of {tokens} tokens answered, "
+            f"{report['retried']} on one retry, {report['lost']} lost; {report['met']} were in flight meanwhile, "
             f"{report['shortest_seconds']} to {report['longest_seconds']} s each {report['troubles'] or ''}"
         )
         say(told)
@@ -116,57 +133,8 @@ def alone(served: RealTeam, operator: Operator) -> RealTeam:
 @pytest.fixture
 def pair(served: RealTeam) -> RealTeam:
     """Two replicas."""
-    served.change(NAME, {"replicas": 2})
     settled(served, 2)
     return served
-
-
-def test_another_image(alone: RealTeam, operator: Operator, scene: Scene) -> None:
-    old = _names(alone)
-    with scene("image change"):
-        alone.change(NAME, {"serving": {"engine": {"image": image.ALSO}}})
-        until(lambda: _names(alone) - old, what="a new pod")
-        settled(alone, 1)
-        alone.ready(NAME)
-
-
-def test_another_context_length_while_the_operator_is_killed(
-    alone: RealTeam, operator: Operator, scene: Scene
-) -> None:
-    old = _names(alone)
-    with scene("spec change, operator killed in the middle"):
-        alone.change(NAME, {"serving": {"contextLength": 4096}})
-        until(lambda: _names(alone) - old, what="a new pod")
-        operator.kill()
-        operator.ensure_running()
-        settled(alone, 1)
-        alone.ready(NAME)
-
-
-def test_three_quick_edits(alone: RealTeam, operator: Operator, scene: Scene) -> None:
-    with scene("three quick edits"):
-        for length in (4104, 4112, 4120):
-            old = _names(alone)
-            alone.change(NAME, {"serving": {"contextLength": length}})
-            until(lambda old=old: _names(alone) - old, what="a pod of this edit")
-        settled(alone, 1)
-        alone.ready(NAME)
-
-
-def test_one_then_three_then_one(alone: RealTeam, operator: Operator, scene: Scene) -> None:
-    with scene("scale 1 to 3 to 1"):
-        for replicas in (3, 1):
-            alone.change(NAME, {"replicas": replicas})
-            settled(alone, replicas)
-
-
-def test_one_of_two_is_evicted(pair: RealTeam, operator: Operator, scene: Scene) -> None:
-    with scene("eviction of one of two"):
-        pod = pair.pods(NAME)[0]["metadata"]["name"]
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-        pair.client.create(f"{pair.path('Pod', pod)}/eviction", eviction)
-        until(lambda: pod not in _names(pair), what="it goes")
-        settled(pair)
 
 
 class Unattended:
@@ -222,15 +190,21 @@ class Unattended:
 
 @pytest.fixture(scope="module")
 def unattended(installed: RealCluster, one_operator: Operator, served: RealTeam) -> Iterator[Unattended]:
-    """From its first test to the end of this file the operator is down."""
-    one_operator.ensure_running()
-    served.change(NAME, {"replicas": 2})
-    settled(served, 2)
+    """From its first test to its last the operator is down."""
     team = a_team(installed)
     stood = Unattended(team, one_operator)
     yield stood
     stood.end()
     team.leave()
+
+
+def test_one_of_two_is_evicted(unattended: Unattended, pair: RealTeam, scene: Scene) -> None:
+    with scene("eviction of one of two, operator down"):
+        pod = pair.pods(NAME)[0]["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        pair.client.create(f"{pair.path('Pod', pod)}/eviction", eviction)
+        until(lambda: pod not in _names(pair), what="it goes")
+        settled(pair)
 
 
 def test_one_of_two_is_deleted(unattended: Unattended, pair: RealTeam, scene: Scene) -> None:
@@ -261,8 +235,47 @@ def test_with_the_operator_down_a_generation_that_cannot_answer_replaces_nobody(
     figure(f"operator down beside a generation that cannot answer: {unattended.lasted():.0f} s")
     assert not unattended.wrong
     assert [team.ask("client", unattended.url) for _ in range(20)] == ["3"] * 20
-    unattended.operator.ensure_running()
+    unattended.end()
     stuck = team.sees("GemmaDeployment", "chat", says("Healthy", "True"))
     assert not says("Ready", "True")(stuck)
     team.change("chat", {"serving": engine()})
     team.ready("chat", within_seconds=180)
+
+
+def test_another_image(alone: RealTeam, operator: Operator, scene: Scene) -> None:
+    old = _names(alone)
+    with scene("image change"):
+        alone.change(NAME, {"serving": {"engine": {"image": image.ALSO}}})
+        until(lambda: _names(alone) - old, what="a new pod")
+        settled(alone, 1)
+        alone.ready(NAME)
+
+
+def test_another_context_length_while_the_operator_is_killed(
+    alone: RealTeam, operator: Operator, scene: Scene
+) -> None:
+    old = _names(alone)
+    with scene("spec change, operator killed in the middle"):
+        alone.change(NAME, {"serving": {"contextLength": 4096}})
+        until(lambda: _names(alone) - old, what="a new pod")
+        operator.kill()
+        operator.ensure_running()
+        settled(alone, 1)
+        alone.ready(NAME)
+
+
+def test_three_quick_edits(alone: RealTeam, operator: Operator, scene: Scene) -> None:
+    with scene("three quick edits"):
+        for length in (4104, 4112, 4120):
+            old = _names(alone)
+            alone.change(NAME, {"serving": {"contextLength": length}})
+            until(lambda old=old: _names(alone) - old, what="a pod of this edit")
+        settled(alone, 1)
+        alone.ready(NAME)
+
+
+def test_one_then_three_then_one(alone: RealTeam, operator: Operator, scene: Scene) -> None:
+    with scene("scale 1 to 3 to 1"):
+        for replicas in (3, 1):
+            alone.change(NAME, {"replicas": replicas})
+            settled(alone, replicas)

@@ -130,7 +130,7 @@ class Starting:
         until(_port_is_free, what=f"port {_PORT} is free", within_seconds=_PORT_FREE_WITHIN_SECONDS)
         self._write_commands()
         self._write_farewell()
-        Path(self._places["/cache"]).mkdir()
+        self._make_cache()
         command = [
             *map(self._placed, self._container["command"]),
             *map(self._placed, self._container["args"]),
@@ -195,6 +195,14 @@ class Starting:
         folder = Path(self._places[render_farewell.PATH])
         folder.mkdir()
         (folder / program.file_name).write_text(program.source)
+
+    def _make_cache(self) -> None:
+        """Its own, but for what earlier engines learnt of the classes of models: that is a third of a start."""
+        shared = Path(self._places["/cache"]).parent.parent / "modelinfos"
+        shared.mkdir(exist_ok=True)
+        engines = Path(self._places["/cache"]) / "vllm"
+        engines.mkdir(parents=True)
+        (engines / shared.name).symlink_to(shared)
 
     def _write_commands(self) -> None:
         self._bin.mkdir()

@@ -58,8 +58,9 @@ class RealCluster:
         self._kernel = kernel.Saved()
         self._held = contextlib.ExitStack()
         self._client: Client | None = None
-        #: What is on the machine before it comes up, and must be there when it has gone.
+        #: What is on the machine before it comes up, and when it has gone: the same, or it left something behind.
         self.before: frozenset[str] = frozenset()
+        self.after: frozenset[str] = frozenset()
 
     # what tests look at
 
@@ -272,6 +273,8 @@ class RealCluster:
         """Ends everything and gives everything back."""
         remove(self.folder.path)
         self._kernel.restore()
+        # while nobody else may begin
+        self.after = traces()
         self._held.close()
 
     @contextlib.contextmanager
