@@ -6,7 +6,6 @@ lines of its own beneath them. In a pipe a row stays one line, for grep and awk.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -49,8 +48,8 @@ def _beneath(cells: Sequence[str], widths: Sequence[int], columns: int) -> Itera
 
 
 def _columns() -> int | None:
-    """Of the terminal, or as COLUMNS says; None where a pipe is read."""
-    if not (os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty()):
+    """Of the terminal, as COLUMNS says where it does; None in a pipe, also where a shell exports COLUMNS."""
+    if not sys.stdout.isatty():
         return None
     return max(40, shutil.get_terminal_size().columns)
 

@@ -293,7 +293,9 @@ def test_who_asks_for_less_is_never_refused_what_more_was_given(checkpoint, memo
     changed = data.draw(st.sets(st.sampled_from(sorted(less)), min_size=1))
     fewer = fitted(checkpoint, shape, gpus=gpus, **{**asked, **{key: less[key] for key in changed}})
     assert isinstance(fewer, Fit) or isinstance(more, Rejection)
-    if isinstance(more, Fit) and isinstance(fewer, Fit) and asked["context_length"] is not None:
+    # of starts with text alone something is doubted that no log shows (planner/unseen.py)
+    told = asked["context_length"] is not None and "modalities" not in changed
+    if isinstance(more, Fit) and isinstance(fewer, Fit) and told:
         assert fewer.tight <= more.tight
 
 
