@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.
 
 _FROM_HUB = Path(__file__).with_name("manifests") / "tiny-from-hub.yaml"
 KEY = "of-the-team"
+#: A kubelet's sync period, and what it may lag.
+_SYNCED_SECONDS = 180.0
 _SPACE = "VLLM_CPU_KVCACHE_SPACE"
 #: Prints the status of an answer.
 _STATUS = (
@@ -62,6 +64,24 @@ def test_weights_from_the_hub_and_a_key_on_every_path(
     phases = {phase["phase"]: phase["seconds"] for phase in made["status"]["startup"]}
     figure(f"phases of that start, in seconds: {phases}")
     assert {"capacity", "image", "download", "load", "firstToken"} <= phases.keys()
+    _keys_go_and_come_back(team, secret, pod, f"{url}/completions", figure)
+
+
+def _keys_go_and_come_back(
+    team: RealTeam, secret: Object, pod: Object, url: str, figure: Callable[[str], None]
+) -> None:
+    """A Ready that lets nobody in would lie; the kubelet brings what a Secret says within a minute or two."""
+    team.create({**secret, "data": {"chat": ""}})
+    until(lambda: status(team, url, KEY) == "401", what="nobody is let in", within_seconds=_SYNCED_SECONDS)
+    gone = time.monotonic()
+    found = team.sees("GemmaDeployment", "tiny", says("Ready", "False"), within_seconds=60)
+    figure(f"keys of a serving replica: their lack said {time.monotonic() - gone:.1f} s after the first 401")
+    assert condition(found, "Ready")["reason"] == "SecretMissing"
+    team.create({**secret, "data": {"chat": base64.b64encode(KEY.encode()).decode()}})
+    team.ready("tiny", within_seconds=_SYNCED_SECONDS)
+    (same,) = team.pods("tiny")
+    assert same["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert [each["restartCount"] for each in same["status"]["containerStatuses"]] == [0]
 
 
 #: Whether weights are below /cache and nowhere else in what the container may write.
