@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any, Final
 
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import Condition, Reason
@@ -35,12 +35,7 @@ _BY_ASKING: Final = frozenset(
 
 def was_ready(snapshot: Snapshot) -> bool:
     """This generation has been Ready before: from then on one replica may be missing."""
-    return any(
-        condition.get("type") == "Ready"
-        and condition.get("status") == "True"
-        and condition.get("observedGeneration") == snapshot.generation
-        for condition in snapshot.status.get("conditions", ())
-    )
+    return any(condition.get("status") == "True" for condition in _ready(snapshot))
 
 
 def was_healthy(snapshot: Snapshot) -> bool:
@@ -54,41 +49,36 @@ def was_healthy(snapshot: Snapshot) -> bool:
 def is_in_trouble(snapshot: Snapshot) -> bool:
     """This generation is not Ready, and not on its way to be."""
     return any(
-        condition.get("type") == "Ready"
-        and condition.get("status") != "True"
-        and condition.get("reason") not in CALM
-        and condition.get("observedGeneration") == snapshot.generation
-        for condition in snapshot.status.get("conditions", ())
+        condition.get("status") != "True" and condition.get("reason") not in CALM
+        for condition in _ready(snapshot)
     )
 
 
 def was_contested(snapshot: Snapshot) -> bool:
     """It was said of this generation that somebody changes a child back."""
-    return any(
-        condition.get("type") == "Ready"
-        and condition.get("reason") == Reason.CONFLICT.value
-        and condition.get("observedGeneration") == snapshot.generation
-        for condition in snapshot.status.get("conditions", ())
-    )
+    return _has_reason(snapshot, {Reason.CONFLICT.value})
 
 
 def learnt_by_asking(snapshot: Snapshot) -> bool:
     """What is said of this generation's Ready is a verdict of the prober, good or bad."""
-    return was_ready(snapshot) or any(
-        condition.get("type") == "Ready"
-        and condition.get("reason") in _BY_ASKING
-        and condition.get("observedGeneration") == snapshot.generation
-        for condition in snapshot.status.get("conditions", ())
-    )
+    return was_ready(snapshot) or _has_reason(snapshot, _BY_ASKING)
 
 
 def lacks_a_key(snapshot: Snapshot) -> bool:
     """It was said of this generation that a Secret or its key is missing: what a guard says of a start, too."""
-    return any(
-        condition.get("type") == "Ready"
-        and condition.get("reason") == Reason.SECRET_MISSING.value
-        and condition.get("observedGeneration") == snapshot.generation
+    return _has_reason(snapshot, {Reason.SECRET_MISSING.value})
+
+
+def _has_reason(snapshot: Snapshot, reasons: Set[str]) -> bool:
+    return any(condition.get("reason") in reasons for condition in _ready(snapshot))
+
+
+def _ready(snapshot: Snapshot) -> Iterator[Mapping[str, Any]]:
+    """The condition Ready as the status has it, where it is of this generation."""
+    return (
+        condition
         for condition in snapshot.status.get("conditions", ())
+        if condition.get("type") == "Ready" and condition.get("observedGeneration") == snapshot.generation
     )
 
 
