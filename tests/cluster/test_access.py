@@ -190,6 +190,7 @@ def test_keys_that_go_from_under_a_replica_that_serves_are_not_ready_and_nothing
     team, guarded, operator, how
 ):
     (before,) = team.pods("chat")
+    team.told_of_ready()
     since = team.audit.position
     GOES[how](team)
     said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"))
@@ -208,6 +209,7 @@ def test_keys_that_go_from_under_a_replica_that_serves_are_not_ready_and_nothing
     team.ready("chat")
     assert asked(team, "sk-2") == 200
     assert _same_life(team, before)
+    team.told_of_ready(times=2)
     written = [str(write) for write in team.writes(since=since)]
     assert Counter(written) == {"apply status chat": 2, "create Event": 2}
 

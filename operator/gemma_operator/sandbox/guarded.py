@@ -7,6 +7,7 @@ real kubelet takes a minute.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import math
@@ -103,6 +104,7 @@ class Guard:
         self._module, _, self._class = _guard(container).rpartition(".")
         self._folder = files.folder
         self._read = files.read
+        self._syncing = asyncio.Lock()
         self._synced_at = -math.inf
         self._guard = RequireKey(_admit, files.folder)
 
@@ -145,11 +147,13 @@ class Guard:
         return {"Authorization": f"Bearer {keys[0]}"} if keys else {}
 
     async def _sync(self) -> None:
-        """Bring the folder to what the Secrets and annotations say now."""
-        now = time.monotonic()
-        if now - self._synced_at < _SYNC_SECONDS:
-            return
-        self._synced_at = now
+        """Bring the folder to what the Secrets and annotations say now, or wait for whoever does."""
+        async with self._syncing:
+            if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+                await self._bring()
+                self._synced_at = time.monotonic()
+
+    async def _bring(self) -> None:
         files = dict([file for source in self._sources async for file in self._files(source)])
         self._folder.mkdir(parents=True, exist_ok=True)
         for gone in {path.name for path in self._folder.iterdir()} - files.keys():

@@ -100,6 +100,27 @@ async def test_the_key_and_the_operators_key_are_let_in_and_nobody_else(node):
     assert await node.answers(path="/health") == 200
 
 
+async def test_whoever_asks_while_the_files_are_brought_waits_for_them(node, monkeypatch):
+    monkeypatch.setattr(guarded, "_SYNC_SECONDS", 60.0)
+    asked, may = asyncio.Event(), asyncio.Event()
+
+    async def slowly(namespace, name):
+        asked.set()
+        await may.wait()
+        return node.secrets[namespace, name]
+
+    node.put_secret(chat="sk-1")
+    pod = a_guarded_pod(node.host)
+    (container,) = pod["spec"]["containers"]
+    guard = guarded.guard_of(pod, container, Files(node.folder, slowly))
+    first = asyncio.create_task(guard.headers())
+    await asyncio.wait_for(asked.wait(), 10)
+    second = asyncio.create_task(guard.trouble())
+    await asyncio.sleep(0)
+    may.set()
+    assert await asyncio.gather(first, second) == [{"Authorization": "Bearer sk-1"}, ""]
+
+
 async def test_a_key_that_is_rotated_counts_while_the_server_runs(node):
     node.put_secret(chat="sk-1")
     node.kubelet.changed(a_guarded_pod(node.host))
