@@ -250,15 +250,17 @@ class Team:
             key=lambda event: event["eventTime"],
         )
 
-    def told_of_ready(self, name: str = "chat", *, times: int = 1) -> None:
-        """Waits until so many Events of Ready are in the audit log: each is written after the status that says so."""
+    def told(self, name: str = "chat") -> int:
+        """Waits for the Event of what Ready says, which is written after the status; the audit log's position then."""
 
-        def all_are_written() -> bool:
+        def is_told() -> bool:
+            reason = condition(self.get("GemmaDeployment", name), "Ready")["reason"]
             events = self.events(name)
             written = [str(write) for write in self.writes()].count("create Event")
-            return [event["reason"] for event in events].count("Serving") >= times and written >= len(events)
+            return bool(events) and events[-1]["reason"] == reason and written >= len(events)
 
-        until(all_are_written, what="the Event of Ready is written")
+        until(is_told, what="the Event of what Ready says is written")
+        return self.audit.position
 
     def writes(self, *, since: int = 0) -> list[Write]:
         """What the operator wrote in our namespace."""

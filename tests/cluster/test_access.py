@@ -66,7 +66,7 @@ def test_nothing_of_a_key_is_written_anywhere(team, guarded, operator):
 
 def test_a_rotated_key_counts_without_a_restart_and_the_endpoint_stays_ready(team, guarded):
     (before,) = team.pods("chat")
-    since = team.audit.position
+    since = team.told()
     encoded = base64.b64encode(b"sk-2").decode()
     team.client.merge(secret_path(team, "keys"), {"data": {"chat": encoded}})
     until(lambda: asked(team, "sk-2") == 200, what="the new key is taken")
@@ -90,7 +90,7 @@ def _generated(team):
 
 def test_a_restarted_operator_shows_the_same_key(team, guarded, operator):
     (before,) = team.pods("chat")
-    since = team.audit.position
+    since = team.told()
     operator.stop()
     generated = _generated(team)
     operator.ensure_running()
@@ -155,7 +155,7 @@ def test_a_key_without_a_value_is_named_while_the_first_start_still_runs_and_men
     assert condition(said, "Stalled")["reason"] == "SecretMissing"
     (before,) = team.pods("chat")
     operator.restart()
-    since = team.audit.position
+    since = team.told()
     generated = _generated(team)
     until(lambda: _generated(team) > generated, what="the new process asks")
     assert condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"] == "SecretMissing"
@@ -190,8 +190,7 @@ def test_keys_that_go_from_under_a_replica_that_serves_are_not_ready_and_nothing
     team, guarded, operator, how
 ):
     (before,) = team.pods("chat")
-    team.told_of_ready()
-    since = team.audit.position
+    since = team.told()
     GOES[how](team)
     said = team.sees("GemmaDeployment", "chat", says("Ready", "False", "SecretMissing"))
     assert "not empty into key chat of Secret keys" in condition(said, "Ready")["message"]
@@ -209,7 +208,7 @@ def test_keys_that_go_from_under_a_replica_that_serves_are_not_ready_and_nothing
     team.ready("chat")
     assert asked(team, "sk-2") == 200
     assert _same_life(team, before)
-    team.told_of_ready(times=2)
+    team.told()
     written = [str(write) for write in team.writes(since=since)]
     assert Counter(written) == {"apply status chat": 2, "create Event": 2}
 

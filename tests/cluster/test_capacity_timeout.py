@@ -77,7 +77,7 @@ def test_the_next_candidate_is_taken_and_nothing_stays_of_the_first(team, operat
         ),
         what="nothing is claimed there",
     )
-    since = team.audit.position
+    since = team.told()
     operator.restart()
     throughout(lambda: not team.writes(since=since), what="a restart tries nothing again", seconds=2)
     assert plan_of(team.get("GemmaDeployment", "chat")) == plan_of(ready)
@@ -106,7 +106,7 @@ def test_where_nothing_else_has_room_the_pods_wait_on_and_room_that_comes_is_tak
     assert condition(waits, "Reconciling")["reason"] == "Unschedulable"
     assert condition(waits, "Stalled") == {}
     assert plan_of(waits)["pool"]["name"] == grows
-    planned, since = plan_of(waits)["plannedAt"], team.audit.position
+    planned, since = plan_of(waits)["plannedAt"], team.told()
     throughout(lambda: not team.writes(since=since), what="it waits without a word", seconds=3)
     assert plan_of(team.get("GemmaDeployment", "chat"))["plannedAt"] == planned
     assert team.pool("l4", nodes=1) == second

@@ -34,8 +34,7 @@ def test_another_default_version_writes_nothing_and_counts_from_the_next_edit(te
     team.apply(a_deployment(hardware={"pools": [team.pool("l4", nodes=2)]}))
     team.ready()
     (before,) = team.pods("chat")
-    team.told_of_ready()
-    since = team.audit.position
+    since = team.told()
     with_version_0_31()
     throughout(lambda: team.writes(since=since) == [], what="no write of another default", seconds=5)
     assert version(team) == "0.32"

@@ -167,9 +167,7 @@ def writes_of(team: Team, kind: str, since: int) -> int:
 
 def at_rest(team: Team) -> None:
     """What was said is written, and nothing more is."""
-    said = condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"]
-    until(lambda: team.events()[-1]["reason"] == said, what="the last change of state was told")
-    since = team.audit.position
+    since = team.told()
     throughout(lambda: not team.writes(since=since), what="nothing is written at rest", seconds=3)
 
 

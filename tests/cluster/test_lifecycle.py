@@ -215,5 +215,5 @@ def test_a_replan_that_was_asked_for_is_done_once(team, chat):
     )
     after = team.ready("chat")
     assert after["status"]["plan"]["plannedAt"] == handled["status"]["plan"]["plannedAt"]
-    since = team.audit.position
+    since = team.told()
     throughout(lambda: team.writes(since=since) == [], what="once is enough", seconds=2)

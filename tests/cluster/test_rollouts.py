@@ -288,8 +288,7 @@ def test_at_rest_room_that_comes_and_goes_writes_nothing(team, running):
     pool = running(replicas=1, nodes=2)
     team.change("chat", BLUE)
     team.ready("chat")
-    team.told_of_ready(times=2)
-    since = team.audit.position
+    since = team.told()
     team.apply(a_deployment("late", hardware={"pools": [pool]}))
     team.ready("late")
     written = Counter(

@@ -83,7 +83,7 @@ def test_a_limit_range_that_came_later_is_told_in_its_own_words(team, figure):
     assert "must be less than or equal to memory limit of 1Gi" in message, (
         "its most is a limit for who has none"
     )
-    since = team.audit.position
+    since = team.told()
     throughout(lambda: not team.writes(since=since), what="each try has another pod's name", seconds=5)
     team.apply(a_deployment("second", hardware={"pools": [pool]}))
     barred = team.sees("GemmaDeployment", "second", says("Planned", "False", "QuotaExceeded"))
