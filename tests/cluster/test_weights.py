@@ -269,8 +269,7 @@ def test_a_job_that_a_clean_up_took_is_not_missed_by_pods_that_do_well(operator,
     a_claim(team)
     team.apply(deployment(team, weights=CACHE))
     team.ready()
-    team.told_of_ready()
-    since = team.audit.position
+    since = team.told()
     team.change("chat-weights", {"ttlSecondsAfterFinished": 0}, kind="Job")
     team.gone("Job", "chat-weights")
     operator.restart()
@@ -283,7 +282,6 @@ def test_at_rest_a_kept_cache_costs_nothing(operator, team, volumes):
     a_claim(team)
     team.apply(deployment(team, weights=CACHE))
     team.ready()
-    team.told_of_ready()
-    since = team.audit.position
+    since = team.told()
     operator.restart()
     throughout(lambda: team.writes(since=since) == [], what="a write at rest", seconds=5)
