@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gemma_operator.catalog.records import Accelerator
-from gemma_operator.hardware import clouds, foreign, gfd, gke, karpenter
+from gemma_operator.hardware import alibaba, clouds, coreweave, foreign, gfd, gke, karpenter
 from gemma_operator.hardware.cards import MEMORY_TOLERANCE_PERCENT, UNKNOWN, Cards
 from gemma_operator.hardware.facts import NOTHING, Dialect, Facts, merged
 from gemma_operator.hardware.records import NodeRecord, Sharing
 
-DIALECTS: Final[tuple[Dialect, ...]] = (gfd, gke, karpenter, clouds, foreign)
+DIALECTS: Final[tuple[Dialect, ...]] = (gfd, alibaba, gke, karpenter, coreweave, clouds, foreign)
 
 #: No machine has more whole GPUs: above it a count is one of slices or tickets that no label admits to
 #: (56 slices on an AKS node, 128 tickets on a Bottlerocket one).

@@ -152,7 +152,7 @@ def test_a_nodepool_of_gb200_brings_nodes_that_are_arm64():
 
 
 def test_chips_that_are_no_gpus_are_brought_under_their_own_resource_and_refused():
-    found = brought(a_nodepool((f"{AWS}family", "In", "trn2")))
+    found = brought(a_nodepool((TYPE, "In", "trn2.48xlarge")))
     shape = only(found).shape
     assert (shape.id.resource_name, shape.accelerator, shape.memory_mib) == (
         "aws.amazon.com/neuron",

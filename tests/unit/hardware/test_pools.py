@@ -166,7 +166,7 @@ def test_gke_shares_in_labels_that_gfd_does_not_see():
 
 def test_a_partition_of_gke_has_never_the_memory_of_its_card():
     labels = gke("mig", "nvidia-h200-141gb", "a3-ultragpu-8g") | {
-        "cloud.google.com/gke-gpu-partition-size": "1g.18gb"
+        "cloud.google.com/gke-gpu-partition-size": "3g.71gb"
     }
     shape = only(made(a_node(labels=labels, resources={GPU: 7}))).shape
     assert (shape.sharing, shape.memory_mib) == (Sharing.MIG, None)
