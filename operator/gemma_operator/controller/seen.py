@@ -37,6 +37,7 @@ def _target(snapshot: Snapshot, replica: Replica, engine: Engine) -> Target:
         model_name=replica.model_name,
         token_request=engine.token_request(model_name=replica.model_name),
         pod_ready=replica.ready,
+        device_unhealthy=bool(replica.unhealthy_devices),
         # whether it is guarded or not: during a rollout some are and some are not
         headers=(("Authorization", f"Bearer {snapshot.probe_key}"),) if snapshot.probe_key else (),
     )

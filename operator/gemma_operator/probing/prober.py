@@ -53,6 +53,8 @@ class Target:
     token_request: TokenRequest
     #: By Kubernetes. Until then a refused connection is a server that is still starting.
     pod_ready: bool
+    #: By the kubelet: a device of it does not work, so what it generated before says little.
+    device_unhealthy: bool = False
     #: Sent along with the request for a token (an API key); never shown.
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -163,9 +165,11 @@ class Prober(Generic[K]):
             self._look_soon(watch)
             return
         became_ready = target.pod_ready and not watch.target.pod_ready
+        fell_ill = target.device_unhealthy and not watch.target.device_unhealthy
         watch.target = target
         if became_ready:
             watch.attempts = 0
+        if became_ready or fell_ill:
             self._look_soon(watch)
 
     def _drop(self, pod_uid: str) -> None:

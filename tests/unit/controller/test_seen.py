@@ -32,6 +32,15 @@ def test_a_pod_that_is_not_ready_yet_is_asked_too():
     assert not target.pod_ready
 
 
+def test_the_prober_hears_whether_the_kubelet_calls_a_device_unhealthy():
+    ill = a_replica("ill", unhealthy_devices=("nvidia.com/gpu GPU-1",))
+    found = targets(a_running_snapshot(replicas=(ill, a_replica("well"))), ENGINE)
+    assert [(target.pod_uid, target.device_unhealthy) for target in found] == [
+        ("uid-of-ill", True),
+        ("uid-of-well", False),
+    ]
+
+
 @pytest.mark.parametrize(
     "change", [{"ip": ""}, {"phase": "Pending"}, {"phase": "Failed"}, {"terminating": True}]
 )

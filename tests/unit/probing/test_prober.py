@@ -225,6 +225,17 @@ async def test_a_pod_that_becomes_ready_is_looked_at_without_waiting(start, watc
     await asyncio.wait_for(watcher.says(Verdict.PROVED), timeout=0.9)  # the first retry comes after 1 s
 
 
+async def test_a_replica_whose_device_falls_ill_is_asked_once_without_waiting(start, watch):
+    server, watcher = await start(), watch(probe_period_seconds=3600)
+    watcher.prober.set_targets("chat", [a_target(server)])
+    await watcher.says(Verdict.PROVED)
+    server.status = 500
+    for _ in range(3):
+        watcher.prober.set_targets("chat", [a_target(server, device_unhealthy=True)])
+    await watcher.says(Verdict.FAILING)
+    assert server.asked == 2
+
+
 async def test_a_gone_pod_is_forgotten_and_its_look_called_off(start, watch):
     server, watcher = await start(), watch()
     server.open.clear()
