@@ -133,7 +133,10 @@ class Reason(_Meant):
         "The engine has no code for this GPU's compute capability.",
     )
     HOST_OUT_OF_MEMORY = "HostOutOfMemory", "The engine was killed for its use of host memory."
-    DEVICE_UNHEALTHY = "DeviceUnhealthy", "The kubelet says that a GPU of a replica does not work any more."
+    DEVICE_UNHEALTHY = (
+        "DeviceUnhealthy",
+        "A GPU of a replica does not work any more, says the engine or the kubelet (by default from 1.36 on).",
+    )
     ADMISSION_DENIED = (
         "AdmissionDenied",
         "A policy, a webhook or the API server's own rules refuse what is to be made.",

@@ -97,7 +97,7 @@ def test_every_reason_of_a_pod_that_is_read_from_words_was_recorded():
         *(Reason.HUB_RATE_LIMITED, Reason.HUB_UNREACHABLE, Reason.CREDENTIAL_INVALID),
         *(Reason.CREDENTIAL_MALFORMED, Reason.IMAGE_PULL, Reason.IMAGE_NOT_FOUND, Reason.IMAGE_DENIED),
         *(Reason.DISK_FULL, Reason.SECRET_MISSING, Reason.CANNOT_START, Reason.EVICTED),
-        *(Reason.QUOTA_EXCEEDED, Reason.ADMISSION_DENIED),
+        *(Reason.QUOTA_EXCEEDED, Reason.ADMISSION_DENIED, Reason.DEVICE_UNHEALTHY),
     }
 
 
