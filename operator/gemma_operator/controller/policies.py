@@ -98,7 +98,7 @@ def suspended(snapshot: Snapshot, now: datetime) -> Decision | None:
     if not snapshot.deployment.spec.suspend:
         return None
     plan = snapshot.current_plan
-    if plan is None and snapshot.answer is None:
+    if snapshot.answer is None and (plan is None or snapshot.newly_requested("replan")):
         return Decision(policy="suspended", ask=Ask.PLACE)
     removed = tuple(
         ObjectRef(child.kind, child.name, child.uid)

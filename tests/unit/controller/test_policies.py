@@ -203,6 +203,19 @@ def test_a_replan_that_finds_nothing_costs_nothing_that_runs():
     assert decision.status.last_handled_replan_at == "today"
 
 
+def test_a_replan_of_what_is_suspended_is_made_before_it_counts_as_done():
+    snapshot = a_running_snapshot(
+        spec={"suspend": True}, annotations={names.REPLAN_REQUESTED_AT: "today"}, status={}
+    )
+    assert decided(snapshot).ask is Ask.PLACE
+    anew = a_plan(planned_at="2026-11-25T10:00:00Z")
+    decision = decided(answered(snapshot, anew))
+    assert decision.status.last_handled_replan_at == "today"
+    assert decision.status.plan["plannedAt"] == anew.planned_at
+    handled = replace(snapshot, status={"lastHandledReplanAt": "today"})
+    assert decided(handled).ask is Ask.NOTHING
+
+
 def test_a_plan_whose_pool_is_gone_is_made_anew():
     assert decided(a_running_snapshot(plan_possible=False)).ask is Ask.PLACE
 

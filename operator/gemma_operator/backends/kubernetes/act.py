@@ -153,7 +153,7 @@ class Act:
                 raise
             if refusals.namespace_is_going(error):
                 return Outcome()
-            refused = refusals.explained(decision, error, generation=snapshot.generation)
+            refused = refusals.explained(decision, error, snapshot)
             await self._write_status(refused, snapshot, now=now)
             raise
         deleted = [await self._delete(ref, snapshot) for ref in decision.delete]

@@ -17,6 +17,7 @@ from gemma_operator.backends.kubernetes import (
     another_renderer,
     asking,
     contested,
+    requested,
     rollout,
     speech,
     standing,
@@ -158,11 +159,7 @@ def announce_gap(view: View, now: datetime) -> Decision | None:
     if standing.stands(said, snapshot):
         return None
     # the status that is written brings the next look; what was asked for is done by that one, and not by saying so
-    status = replace(
-        speech.status(view),
-        last_handled_replan_at=snapshot.status.get("lastHandledReplanAt"),
-        last_handled_refresh_at=snapshot.status.get("lastHandledRefreshAt"),
-    )
+    status = requested.not_handled(speech.status(view), snapshot)
     return Decision(policy="announce_gap", conditions=said, status=status)
 
 

@@ -8,8 +8,10 @@ from typing import Final
 from gemma_operator.api import conditions
 from gemma_operator.api.conditions import ConditionType, Reason
 from gemma_operator.backends.decision import Decision
+from gemma_operator.backends.kubernetes import requested
 from gemma_operator.backends.kubernetes.failures.admission import admission_reason, refused_object
 from gemma_operator.backends.kubernetes.failures.trouble import Trouble, told
+from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.errors import ApiError, Forbidden, Rejected
 
 _REFUSED: Final = (ConditionType.PROVISIONED, ConditionType.RECONCILING, ConditionType.STALLED)
@@ -25,12 +27,12 @@ def namespace_is_going(error: ApiError) -> bool:
     return "being terminated" in str(error)
 
 
-def explained(decision: Decision, error: ApiError, *, generation: int) -> Decision:
+def explained(decision: Decision, error: ApiError, snapshot: Snapshot) -> Decision:
     """The decision with the refusal in its conditions; what serves goes on being Healthy, and Ready where it was.
 
     A Ready that is on its way is not: it says what holds it up, like every other that is not True.
     """
-    found = _trouble(error)
+    found, generation = _trouble(error), snapshot.generation
     at_rest = tuple(each for each in decision.conditions if each.type not in _REFUSED)
     ready = tuple(
         conditions.not_ready(found.reason, found.message, generation=generation)
@@ -40,6 +42,8 @@ def explained(decision: Decision, error: ApiError, *, generation: int) -> Decisi
     verdict = conditions.stalled if found.final else conditions.reconciling
     return replace(
         decision,
+        # what was asked for is tried again, and not what stands
+        status=requested.not_handled(decision.status, snapshot) if decision.status is not None else None,
         conditions=(
             *at_rest,
             *ready,

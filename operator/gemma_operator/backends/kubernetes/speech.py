@@ -23,6 +23,7 @@ from gemma_operator.backends.kubernetes.health import (
     out_of_reach,
     probe_trouble,
 )
+from gemma_operator.backends.kubernetes.requested import handled
 from gemma_operator.backends.kubernetes.snapshot import Snapshot
 from gemma_operator.backends.kubernetes.view import View
 from gemma_operator.planner import alternatives, prediction, remarks
@@ -223,8 +224,8 @@ def status(view: View) -> StatusFields:
         endpoint={"url": view.url, "model": view.model_name, "api": "OpenAI"},
         measured=_measured(view),
         startup=_startup(view),
-        last_handled_replan_at=_handled(view.snapshot, "replan"),
-        last_handled_refresh_at=_handled(view.snapshot, "refresh"),
+        last_handled_replan_at=handled(view, "replan"),
+        last_handled_refresh_at=handled(view, "refresh"),
     )
 
 
@@ -293,7 +294,3 @@ def _startup(view: View) -> Sequence[Mapping[str, Any]]:
 def _newly_planned(view: View) -> bool:
     said: Mapping[str, Any] = view.snapshot.status.get("plan") or {}
     return said.get("plannedAt") != view.plan.planned_at
-
-
-def _handled(snapshot: Snapshot, what: str) -> str | None:
-    return snapshot.requested(what) or snapshot.status.get(f"lastHandled{what.capitalize()}At")

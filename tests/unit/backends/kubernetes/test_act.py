@@ -305,6 +305,18 @@ async def test_a_namesake_in_the_place_of_a_child_is_a_conflict():
         await act(DECISION, server=Server(refuse={"Service": immutable}))
 
 
+async def test_what_was_asked_for_is_not_done_where_an_apply_is_refused():
+    """The next try is of what was asked for, and not of what stands."""
+    before = {"lastHandledReplanAt": "monday"}
+    asked = StatusFields(last_handled_replan_at="today", last_handled_refresh_at="today")
+    server = Server(refuse={"Deployment": Forbidden("exceeded quota: gpus", status=403)})
+    with pytest.raises(Forbidden):
+        await act(replace(DECISION, status=asked), server=server, snapshot=a_snapshot(status=before))
+    (said,) = server.statuses
+    assert said["lastHandledReplanAt"] == "monday"
+    assert "lastHandledRefreshAt" not in said
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "verdict"),
     [

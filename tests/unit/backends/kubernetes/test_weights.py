@@ -15,6 +15,7 @@ from gemma_operator.backends.kubernetes.render import pod_intent
 from gemma_operator.backends.kubernetes.snapshot import ServedAddress, WeightsPod
 from gemma_operator.backends.kubernetes.view import view
 from gemma_operator.backends.kubernetes.weights import weights_of
+from gemma_operator.planner.spare import Spare
 from plans import a_plan
 from snapshots import ENGINE, NOW, a_child, a_placement, a_replica, a_snapshot, proved, said
 from unit.backends.kubernetes.test_claims import a_claim
@@ -123,6 +124,23 @@ def test_new_weights_are_brought_while_the_old_ones_serve():
     decision = decide(found, now=NOW)
     assert said(decision)["Ready"] == ("False", "Downloading")
     assert said(decision)["Healthy"] == ("True", "Serving")
+
+
+@pytest.mark.parametrize("what", ["replan", "refresh"])
+def test_what_was_asked_for_is_not_done_before_its_weights_are_there(what):
+    """Until then the Deployment carries the plan before: what counts as handled would be forgotten."""
+    two = {**SPEC, "replicas": 2}
+    deployment, pods = released(spec=two, replicas=2)
+    annotations = {f"{names.PREFIX}{what}-requested-at": "today"}
+    asked = {**pods, "spec": two, "annotations": annotations, "spare": Spare(1, drained_frees_room=True)}
+
+    def handled(*children):
+        decision = decide(seen(standing(*children, plan=OTHER, **asked), OTHER), now=NOW)
+        return decision.policy, getattr(decision.status, f"last_handled_{what}_at")
+
+    assert handled(a_job(plan=OTHER), deployment) == ("settled", None)
+    assert handled(a_job(COMPLETE, plan=OTHER), deployment) == ("provision", "today")
+    assert handled() == ("provision", "today"), "without a Deployment the plan stands in the status"
 
 
 def test_the_old_job_goes_before_the_new_one_comes():
