@@ -76,11 +76,14 @@ def compared_loads(catalog: Catalog) -> Iterator[Compared]:
     engine = catalog.engines["VLLM"]
     for row in _rows("reported-loads.csv"):
         checkpoint = checkpoints[row["checkpoint"]]
+        variant = catalog.variants[checkpoint.variant]
         said = loaded_bytes(
-            catalog.variants[checkpoint.variant],
+            variant,
             checkpoint,
             tensor_parallel=int(row["tensor_parallel"]),
-            text_only=row["modalities"] == "text",
+            modalities=variant.modalities
+            if row["modalities"] == "all"
+            else frozenset(row["modalities"].split()),
             rules=versions.rules(engine, version_of(row)),
         )
         version = row["engine_version"] or "not named"

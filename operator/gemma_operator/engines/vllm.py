@@ -185,7 +185,7 @@ class Vllm:
         overrides = {flag.name: _override(flag) for flag in flags if flag.name in _ACCOUNTED}
         overrides |= dict(filter(None, map(_attention_backend, flags)))
         overrides |= {name: _switch(value) for name, value in environment if name == _RUNNER}
-        unknown = dict.fromkeys(f"--{flag.name}" for flag in flags if not flag.known)
+        unknown = dict.fromkeys(flag.written for flag in flags if not flag.known)
         return ExtraArguments(overrides=tuple(sorted(overrides.items())), unknown=tuple(unknown))
 
     def token_request(self, *, model_name: str) -> TokenRequest:
@@ -238,7 +238,7 @@ def _capacity_flags(settings: Settings, *, drafter_path: str) -> Iterator[str]:
     if limits := dict(settings.modality_limits):
         yield from ("--limit-mm-per-prompt", _compact(limits))
     if not any(limits.values()):
-        yield "--language-model-only"  # frees the towers, which limits of 0 alone would load
+        yield "--language-model-only"  # what limits of 0 say, in one word
     if settings.drafting:
         model = drafter_path or settings.drafting.repo
         drafter = {"model": model, "num_speculative_tokens": settings.drafting.tokens}

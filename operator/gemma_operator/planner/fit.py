@@ -20,7 +20,6 @@ from gemma_operator.planner.drafters import Drafters
 from gemma_operator.planner.needs import UTILIZATION, Card, Needs, Row
 from gemma_operator.planner.shapes import seen_of
 from gemma_operator.planner.values import (
-    TEXT_ONLY,
     Adapters,
     Candidate,
     Code,
@@ -199,7 +198,7 @@ class Fitting:
                 candidate.variant,
                 checkpoint,
                 tensor_parallel=candidate.tensor_parallel,
-                text_only=self._request.modalities <= TEXT_ONLY,
+                modalities=self._request.built_modalities(candidate.variant),
                 rules=self.rules,
                 expert_tile=tile,
             ) + self.adapter_bytes(candidate)

@@ -32,7 +32,9 @@ AUTO_ENGINE: Final = "VLLM"
 #: Lists in which the order says nothing: they are sorted, so that writing them otherwise re-plans nothing.
 _SETS: Final = frozenset({"pools", "accelerators", "node_selector", "tolerations", "engine_overrides"})
 #: Fields that came after plans had been made: left out while they say what they said before they came.
-_LATER: Final = frozenset({"features", "named_features", "adapters", "own_weights", "weights_in_pod"})
+_LATER: Final = frozenset(
+    {"features", "named_features", "adapters", "own_weights", "weights_in_pod", "every_tower"}
+)
 
 
 def from_spec(

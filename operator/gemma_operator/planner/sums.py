@@ -16,7 +16,7 @@ from gemma_operator.planner import sum_lines, weights
 from gemma_operator.planner.fit import Fitting
 from gemma_operator.planner.needs import Card, Row
 from gemma_operator.planner.sum_lines import Line
-from gemma_operator.planner.values import TEXT_ONLY, Candidate, Fit, Request
+from gemma_operator.planner.values import Candidate, Fit, Request
 from gemma_operator.planner.words import number
 
 MIB: Final = 1024**2
@@ -159,7 +159,7 @@ def _weights_lines(found: Sum, card: Card, request: Request, fitting: Fitting) -
         candidate.variant,
         checkpoint,
         tensor_parallel=candidate.tensor_parallel,
-        text_only=request.modalities <= TEXT_ONLY,
+        modalities=request.built_modalities(candidate.variant),
         rules=fitting.rules,
         expert_tile=fitting.expert_tile(candidate),
     ):

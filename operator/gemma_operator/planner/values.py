@@ -85,6 +85,12 @@ class Request:
     own_weights: OwnWeights | None = None
     #: Weights lie on the pod's own disk; False where a claim or a folder of the node holds them.
     weights_in_pod: bool = True
+    #: No modality is limited to 0, as by a bare `vllm serve`: towers are built whatever is asked.
+    every_tower: bool = False
+
+    def built_modalities(self, variant: Variant) -> frozenset[str]:
+        """Those for which the engine builds what leads them into the model."""
+        return variant.modalities if self.every_tower else self.modalities
 
 
 @dataclass(frozen=True, slots=True)

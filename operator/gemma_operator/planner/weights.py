@@ -9,7 +9,7 @@ own models in tests/data/vllm-0.32/weights.csv.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,9 +25,14 @@ PER_LAYER_EMBEDDING: Final = "perLayerEmbedding"
 SHARED_OUT: Final = frozenset(
     {ATTENTION, "mlp", EXPERTS, EMBEDDING, PER_LAYER_EMBEDDING, "perLayerProjection", "patchEmbedder"}
 )
-#: Classes that a server of text alone does not build. One of text and images builds no audioTower either; its 0.57 GiB
-#: of E2B and E4B are counted all the same, since published loads are of servers without limits.
-TOWERS: Final = frozenset({"visionTower", "audioTower"})
+#: Classes that a server builds only for these modalities, one of which is enough: where each of them is limited to 0,
+#: the engine puts nothing in the tower's place (`_mark_tower_model` in vLLM model_executor/models/interfaces.py, called
+#: by gemma4_mm.py once for images and videos and once for audio: so in the wheels of 0.19.1, 0.20.2, 0.21.0, 0.24.0,
+#: 0.29.0, 0.32.0 and 0.33.0).
+TOWERS: Final[Mapping[str, frozenset[str]]] = {
+    "visionTower": frozenset({"image", "video"}),
+    "audioTower": frozenset({"audio"}),
+}
 GIB: Final = 1024**3
 
 
@@ -51,14 +56,14 @@ def terms(
     checkpoint: Checkpoint,
     *,
     tensor_parallel: int,
-    text_only: bool,
+    modalities: frozenset[str],
     rules: EngineVersionRules,
     expert_tile: int = 1,
 ) -> Iterator[Term]:
     """What `loaded_bytes` adds up."""
     dropped = {ATTENTION: _unread(variant)} if rules.queries_only else {}
     for module, counted in variant.parameters.items():
-        if text_only and module in TOWERS:
+        if module in TOWERS and not TOWERS[module] & modalities:
             continue
         parameters = counted - dropped.get(module, 0)
         shares = tensor_parallel if module in SHARED_OUT else 1
@@ -130,16 +135,16 @@ def loaded_bytes(
     checkpoint: Checkpoint,
     *,
     tensor_parallel: int,
-    text_only: bool,
+    modalities: frozenset[str],
     rules: EngineVersionRules,
     expert_tile: int = 1,
 ) -> int:
-    """Bytes of weights on each GPU; `text_only` leaves the towers out (`--language-model-only`)."""
+    """Bytes of weights on each GPU; towers of what is not among `modalities` are left out."""
     sum_of = terms(
         variant,
         checkpoint,
         tensor_parallel=tensor_parallel,
-        text_only=text_only,
+        modalities=modalities,
         rules=rules,
         expert_tile=expert_tile,
     )

@@ -64,6 +64,7 @@ def fitted(checkpoint, card, *, gpus, version, length, kv="BF16", text_only=Fals
         engine_version=version,
         engine_overrides=tuple((name.replace("_", "-"), value) for name, value in flags.items() if value),
         modalities=frozenset({"text"} if text_only else {"text", "image"}),
+        every_tower=not text_only,
     )
     variant = packaged().variants[found.variant]
     return Fitting(request, packaged()).fit(Candidate(variant, found, found.precision, a_pool(card), gpus))

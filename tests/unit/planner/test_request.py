@@ -165,6 +165,7 @@ OTHERWISE = {
     "adapters": 1,
     "own_weights": OwnWeights("a/b", "0" * 40),
     "weights_in_pod": False,
+    "every_tower": True,
 }
 
 

@@ -25,14 +25,18 @@ def rules_of(version):
     return versions.rules(packaged().engines["VLLM"], version or "0.25.1")
 
 
-def loaded_gib(name, *, tensor_parallel=1, text_only=False, version="0.25.1"):
+ALL = frozenset({"text", "image", "video", "audio"})
+TEXT = frozenset({"text"})
+
+
+def loaded_gib(name, *, tensor_parallel=1, modalities=ALL, version="0.25.1"):
     checkpoint = CHECKPOINTS[name]
     variant = packaged().variants[checkpoint.variant]
     size = loaded_bytes(
         variant,
         checkpoint,
         tensor_parallel=tensor_parallel,
-        text_only=text_only,
+        modalities=modalities,
         rules=rules_of(version),
     )
     return size / GIB
@@ -43,12 +47,12 @@ def said_of(row):
     return loaded_gib(
         row["checkpoint"],
         tensor_parallel=int(row["tensor_parallel"]),
-        text_only=row["modalities"] == "text",
+        modalities=ALL if row["modalities"] == "all" else frozenset(row["modalities"].split()),
         version=version and version[0],
     )
 
 
-def terms_of(name, *, tensor_parallel, text_only=False, version="0.32"):
+def terms_of(name, *, tensor_parallel, modalities=ALL, version="0.32"):
     checkpoint = CHECKPOINTS[name]
     return {
         term.name: term
@@ -56,7 +60,7 @@ def terms_of(name, *, tensor_parallel, text_only=False, version="0.32"):
             packaged().variants[checkpoint.variant],
             checkpoint,
             tensor_parallel=tensor_parallel,
-            text_only=text_only,
+            modalities=modalities,
             rules=rules_of(version),
         )
     }
@@ -116,10 +120,27 @@ def test_towers_are_on_every_gpu():
         ("12b", 0),  # nothing of it is a tower
     ],
 )
-def test_text_only_leaves_the_towers_out(variant, parameters):
+def test_text_alone_leaves_the_towers_out(variant, parameters):
     name = f"gemma-4-{variant}-it-bf16"
-    less = loaded_gib(name) - loaded_gib(name, text_only=True)
+    less = loaded_gib(name) - loaded_gib(name, modalities=TEXT)
     assert less * GIB == pytest.approx(parameters * 2)
+
+
+@pytest.mark.parametrize(
+    ("served", "left_out"),
+    [
+        ("image", {"audioTower"}),
+        ("video", {"audioTower"}),
+        ("audio", {"visionTower"}),
+        ("image audio", set()),
+    ],
+)
+def test_a_tower_is_built_for_one_of_its_modalities(served, left_out):
+    parameters = packaged().variants["E4B"].parameters
+    less = loaded_gib("gemma-4-e4b-it-bf16") - loaded_gib(
+        "gemma-4-e4b-it-bf16", modalities=TEXT | frozenset(served.split())
+    )
+    assert less * GIB == pytest.approx(2 * sum(parameters[tower] for tower in left_out))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +160,7 @@ def test_a_copy_of_the_embedding_stays_where_the_engine_does_not_see_what_it_is(
             packaged().variants[checkpoint.variant],
             each,
             tensor_parallel=1,
-            text_only=False,
+            modalities=ALL,
             rules=rules_of(version),
         )
         for each in (checkpoint, replace(checkpoint, ships_output_layer=False))
@@ -197,14 +218,11 @@ def test_each_class_has_the_bytes_that_vllms_own_model_is_built_with(row):
     found = terms_of(
         row["checkpoint"],
         tensor_parallel=int(row["tensor_parallel"]),
-        text_only=row["modalities"] == "text",
+        modalities=ALL if row["modalities"] == "all" else frozenset(row["modalities"].split()),
     )
     for name in CLASSES:
         parts = ATTENTION if name == "attention" else (name,)
         said = sum(found[part].size_bytes for part in parts if part in found)
-        if name == "audioTower" and row["modalities"] == "text image":
-            assert int(row[name]) == 0  # and counted all the same
-            continue
         assert abs(said - int(row[name])) <= allowed_bytes(CHECKPOINTS[row["checkpoint"]], name, said), name
 
 
@@ -242,7 +260,7 @@ def loaded_by(checkpoint, *, version, capability, tensor_parallel=2):
         packaged().variants[found.variant],
         found,
         tensor_parallel=tensor_parallel,
-        text_only=False,
+        modalities=ALL,
         rules=rules_of(version),
         expert_tile=tile,
     )
