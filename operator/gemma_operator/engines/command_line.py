@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag as it was written, and as it is spelled in full. `name` has no dashes in front."""
+    """One flag as it is spelled in full, and as it was written. `name` has no dashes in front."""
 
     name: str
+    #: Up to its value, for whoever is to find it again in what they wrote.
+    written: str
     negated: bool
     #: None: a switch, or the value is the default.
     value: str | None
@@ -45,8 +47,14 @@ def _flag(head: str, value: str | None, known: frozenset[str]) -> Flag:
     spelled = spelled.replace("_", "-")
     full = spelled if spelled in known else _only_completion(spelled, known)
     name = (full or spelled).removeprefix("--")
-    negated = name.startswith("no-")
-    return Flag(name=name.removeprefix("no-"), negated=negated, value=value, known=full is not None, key=key)
+    return Flag(
+        name=name.removeprefix("no-"),
+        written=head,
+        negated=name.startswith("no-"),
+        value=value,
+        known=full is not None,
+        key=key,
+    )
 
 
 def _only_completion(beginning: str, known: Iterable[str]) -> str | None:

@@ -393,10 +393,13 @@ def test_the_operator_counts_tokens_as_the_probe_does():
     assert VLLM.generated_tokens({"choices": [{"text": ""}], "usage": {"completion_tokens": 1}}) == 0
 
 
-def test_flags_that_the_engine_does_not_know_are_named():
-    assert VLLM.extra_arguments(["--turbo", "9", "--seed=1", "--warp_speed"]).unknown == (
+def test_flags_that_the_engine_does_not_know_are_named_as_they_were_written_and_without_their_values():
+    given = ["--turbo", "9", "--seed=1", "--warp_speed", "--no-turbo", "--no_lights.left=1", "--turbo=8"]
+    assert VLLM.extra_arguments(given).unknown == (
         "--turbo",
-        "--warp-speed",
+        "--warp_speed",
+        "--no-turbo",
+        "--no_lights.left",
     )
 
 
