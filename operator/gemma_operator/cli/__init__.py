@@ -3,23 +3,32 @@
 A command is a module with `NAME`, `HELP`, `EPILOG`, `add_arguments(parser)` and `run(args) -> int`. Only the
 one that is called is imported, so `version` does not wait for kopf; `--help` imports all for their one line.
 One that is not installed is not listed. Exit codes: 0, 1 where the answer is no or something failed, 2 for
-bad input, 130 for Ctrl-C.
+bad input, 130 for Ctrl-C, 141 where nobody reads the answer any more (`plan … | head`): 1 would be taken for "no".
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import importlib.util
+import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, TextIO, cast
 
 from gemma_operator.errors import GemmaOperatorError, UsageError
 
 #: In the order in which `--help` lists them.
 COMMANDS = ("plan", "pools", "memory", "run", "crd", "sandbox", "version")
+
+#: What a shell reports of a program that SIGPIPE ended.
+_NOBODY_READS: Final = 141
+#: Of a device that takes no more of the answer.
+_CANNOT_WRITE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 _DEFAULT_PROGRAM = "gemma-operator"
 _EPILOG = """\
@@ -49,6 +58,26 @@ def main(argv: Sequence[str] | None = None, *, program: str = "") -> int:
     """Runs one command; never a traceback for what a user can mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = program or program_name(sys.argv[0])
+    out = cast("TextIO | None", sys.stdout)  # None where the caller closed it
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(
+            errors="replace"
+        )  # a locale without a multiplication sign is no reason to say nothing
+    try:
+        code = _answered(program, arguments)
+        if out is not None:
+            out.flush()  # here, where it can be answered for; at exit Python would only complain
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in _CANNOT_WRITE:
+            raise
+        _write_nowhere()
+        if isinstance(error, BrokenPipeError):
+            return _NOBODY_READS
+        return _failed(program, f"cannot write the answer: {error.strerror}", code=1)
+    return code
+
+
+def _answered(program: str, arguments: Sequence[str]) -> int:
     try:
         args = _parser(program, arguments).parse_args(arguments)
         command: Command = args.command
@@ -61,9 +90,14 @@ def main(argv: Sequence[str] | None = None, *, program: str = "") -> int:
         return _failed(program, error, code=1)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `gemma-operator crd | head`: nobody reads any more
-        sys.stderr.close()
-        return 1
+
+
+def _write_nowhere() -> None:
+    """What is still held back would fail once more at exit, with a complaint."""
+    with suppress(OSError, ValueError):  # no file beneath it
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def program_name(argv0: str) -> str:
@@ -113,6 +147,6 @@ def _called(epilog: str, program: str) -> str:
     return epilog.replace(f"{_DEFAULT_PROGRAM} ", f"{program} ")
 
 
-def _failed(program: str, error: Exception, *, code: int) -> int:
+def _failed(program: str, error: Exception | str, *, code: int) -> int:
     print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
     return code

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gemma_operator.api.deployment import GemmaDeployment
 from gemma_operator.api.parse import not_implemented_fields, parse_deployment
-from gemma_operator.cli import documents
+from gemma_operator.cli import documents, fields
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.errors import InvalidSpec, UsageError
 from gemma_operator.planner.request import from_spec
@@ -17,6 +18,10 @@ from gemma_operator.settings import OperatorSettings
 
 KIND: Final = "GemmaDeployment"
 _DEFAULTS: Final = OperatorSettings()
+#: Names that the API server takes, of an object and of a namespace (RFC 1123).
+_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+_NAMESPACE: Final = re.compile(_LABEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,20 @@ def from_file(path: str, settings: OperatorSettings = _DEFAULTS, *, namespace: s
             f"{path} holds {len(found)} GemmaDeployments{f' ({names})' if names else ''}: give one"
         )
     try:
-        return from_object(found[0], settings, namespace=namespace)
+        fields.refuse_unknown(found[0])
+        question = from_object(found[0], settings, namespace=namespace)
     except InvalidSpec as error:
         raise UsageError(f"{path}: {error}") from error
+    _refuse_names(path, question)
+    return question
+
+
+def _refuse_names(path: str, question: Asked) -> None:
+    namespace, name = question.key
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{path}: metadata.name: {name!r} is no name: lower-case letters, digits, - and .")
+    if not _NAMESPACE.fullmatch(namespace):
+        raise UsageError(f"{path}: namespace {namespace!r} is no name: lower-case letters, digits and -")
 
 
 def from_object(

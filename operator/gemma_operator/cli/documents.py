@@ -1,9 +1,11 @@
-"""Files of Kubernetes objects as people have them: yaml or json, one object, several, or kubectl's List."""
+"""Files of Kubernetes objects as people have them: yaml or json, one object, several, or kubectl's List. And answers
+for machines, as `-o` asks for them."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,13 @@ def objects(path: str) -> list[dict[str, Any]]:
     """Every object of a file (`-`: standard input), Lists taken apart; UsageError says file and line."""
     text = _text(path)
     return [item for document in _parsed(path, text) for item in _items(path, document)]
+
+
+def printed(document: Mapping[str, Any], output: str) -> str:
+    """As json or yaml; keys keep their order."""
+    if output == "json":
+        return json.dumps(document, indent=2, ensure_ascii=False)
+    return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)).rstrip()
 
 
 def _text(path: str) -> str:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemma_operator.api import names
+from gemma_operator.api.names import POOL_KIND
 from gemma_operator.api.parse import parse_pool
 from gemma_operator.catalog import loader
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.cli import documents
+from gemma_operator.cli import documents, fields
 from gemma_operator.errors import InvalidCatalog, InvalidSpec, UsageError
 from gemma_operator.hardware import computeclasses, nodepools
 from gemma_operator.hardware.access import with_access
@@ -32,6 +33,7 @@ from gemma_operator.hardware.pods import pod_record
 from gemma_operator.hardware.pools import pools
 from gemma_operator.hardware.records import NodeRecord, PodRecord, Pool
 from gemma_operator.planner.annotation import from_annotation
+from gemma_operator.planner.feasible import nearest_accelerators
 from gemma_operator.planner.placement import PlacedClaim
 from gemma_operator.settings import OperatorSettings, PoolAccess
 
@@ -115,7 +117,11 @@ def from_arguments(args: argparse.Namespace) -> Fleet:
         from gemma_operator.cli import cluster_objects  # noqa: PLC0415
 
         return of_objects(cluster_objects.read(args.context, kubeconfig=args.kubeconfig))
-    return of_objects([obj for path in args.nodes for obj in documents.objects(path)])
+    found = [obj for path in args.nodes for obj in documents.objects(path)]
+    for obj in found:
+        if obj.get("kind") == POOL_KIND:
+            _refuse_unknown_fields(obj)
+    return of_objects(found)
 
 
 def catalog(args: argparse.Namespace, settings: OperatorSettings = _DEFAULTS) -> Catalog:
@@ -126,6 +132,19 @@ def catalog(args: argparse.Namespace, settings: OperatorSettings = _DEFAULTS) ->
         return loader.load(*folders, prices=prices) if folders or prices else loader.packaged()
     except InvalidCatalog as error:
         raise UsageError(str(error)) from error
+
+
+def accelerator_name(given: str | None, catalog: Catalog) -> str | None:
+    """As the catalog spells it, in whatever case it was written; what the catalog has not is left as it is."""
+    lowered = (given or "").lower()
+    return lowered if lowered in catalog.accelerators else given
+
+
+def no_accelerator(name: str, catalog: Catalog) -> str:
+    """The catalog has no such card: which are near, or where all of them stand."""
+    near = nearest_accelerators(name, catalog)
+    hint = f"nearest: {', '.join(near)}" if near else "docs/planner.md lists its names"
+    return f"the catalog has no {name}; {hint}"
 
 
 def of_objects(objects: Iterable[Mapping[str, Any]]) -> Fleet:
@@ -195,6 +214,15 @@ def _place(obj: Mapping[str, Any]) -> tuple[str, str]:
 def notes(fleet: Fleet) -> Sequence[str]:
     """One line a kind that was passed over, for standard error."""
     return [f"note: {count} of kind {kind} passed over" for kind, count in sorted(fleet.passed_over.items())]
+
+
+def _refuse_unknown_fields(obj: Mapping[str, Any]) -> None:
+    """Of a pool in a file; one that a server stored has none, or is of a newer version."""
+    try:
+        fields.refuse_unknown(obj)
+    except InvalidSpec as error:
+        name = (obj.get("metadata") or {}).get("name", "")
+        raise UsageError(f"AcceleratorPool {name}: {error}") from error
 
 
 def _declared(obj: Mapping[str, Any]) -> DeclaredPool:

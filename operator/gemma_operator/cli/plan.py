@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.cli import asked, fleets, plan_text, settings_file, sum_text, what_if
+from gemma_operator.cli import asked, documents, fleets, plan_text, settings_file, sum_text, what_if
 from gemma_operator.cli.asked import Asked
 from gemma_operator.cli.fleets import Fleet
 from gemma_operator.cli.plan_text import Answer
@@ -82,13 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 where there is a plan, else 1."""
+    if args.filename == documents.STDIN and documents.STDIN in (args.nodes or ()):
+        raise UsageError("-f - and --nodes -: standard input holds one of the two: give a file for the other")
     settings = settings_file.read(args.settings) if args.settings else OperatorSettings()
     catalog = fleets.catalog(args, settings)
     question = asked.from_file(args.filename, settings, namespace=args.namespace)
     fleet = what_if.with_nodes(_fleet(args), args.what_if, catalog)
     fleet = replace(fleet, access=settings.pool_access)
     answer = plan(question, fleet, catalog, planned_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    shown = _explained(args.explain, answer, question, catalog) if args.explain else None
+    shown = None if args.explain is None else _explained(args.explain, answer, question, catalog)
     for line in fleets.notes(fleet):
         print(line, file=sys.stderr)
     if args.output != "table":
@@ -155,7 +154,7 @@ def plan(question: Asked, fleet: Fleet, catalog: Catalog, *, planned_at: str) ->
     return Answer(
         choice=choice,
         plan=made,
-        why_not="" if made else _why_not(question, choice, verdict, catalog, empty=not shapes),
+        why_not="" if made else _why_not(question, choice, verdict, catalog, empty=not pools),
         alternatives=explain.alternatives(choice, verdict),
         candidates=listing.listed(choice, verdict),
         replicas=ask.replicas,
@@ -181,6 +180,4 @@ def _document(answer: Answer, output: str, *, every: bool, shown: tuple[Listed, 
         one, total = shown
         steps = sum_text.document(total) if total else []
         document["explanation"] = {**plan_text.candidate_document(one), "steps": steps}
-    if output == "json":
-        return json.dumps(document, indent=2, ensure_ascii=False)
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).rstrip()
+    return documents.printed(document, output)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from gemma_operator.api.deployment import GemmaDeploymentSpec
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.cli import fleets, tables
+from gemma_operator.cli import documents, fleets, tables
 from gemma_operator.hardware.records import Pool, PoolShape
 from gemma_operator.planner import explain, words
 from gemma_operator.planner.feasible import feasible
@@ -61,12 +58,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [row(pool, catalog) for pool in fleet.pools(catalog)]
     for line in fleets.notes(fleet):
         print(line, file=sys.stderr)
-    if args.output == "json":
-        print(json.dumps({"pools": rows}, indent=2))
-    elif args.output == "yaml":
-        print(yaml.safe_dump({"pools": rows}, sort_keys=False), end="")
-    else:
-        print(_table(rows))
+    print(_table(rows) if args.output == "table" else documents.printed({"pools": rows}, args.output))
     return 0
 
 

@@ -48,8 +48,9 @@ def _beneath(cells: Sequence[str], widths: Sequence[int], columns: int) -> Itera
 
 
 def _columns() -> int | None:
-    """Of the terminal, as COLUMNS says where it does; None in a pipe, also where a shell exports COLUMNS."""
-    if not sys.stdout.isatty():
+    """Of the terminal, as COLUMNS says where it does; None in a pipe, also where a shell exports COLUMNS, or where the
+    caller closed the output."""
+    if sys.stdout is None or not sys.stdout.isatty():
         return None
     return max(40, shutil.get_terminal_size().columns)
 

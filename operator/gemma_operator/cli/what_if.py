@@ -11,11 +11,11 @@ from typing import Final
 
 from gemma_operator.api.names import PREFIX
 from gemma_operator.catalog.records import Catalog
+from gemma_operator.cli import fleets
 from gemma_operator.cli.fleets import Fleet
 from gemma_operator.errors import UsageError
 from gemma_operator.hardware.declared import DEFAULT_RESOURCE, DeclaredPool
 from gemma_operator.hardware.records import NodeRecord
-from gemma_operator.planner.feasible import nearest_accelerators
 
 LABEL: Final = f"{PREFIX}what-if"
 _FORM: Final = "gpu=NAME[:GPUS][,nodes=N], as gpu=nvidia-l4:4"
@@ -45,11 +45,10 @@ def _read(text: str, catalog: Catalog) -> tuple[str, int, int]:
     unknown = sorted(set(pairs) - {"gpu", "nodes"})
     if unknown or not pairs.get("gpu"):
         raise UsageError(f"--what-if: {text!r} is not {_FORM}")
-    accelerator, _, gpus = pairs["gpu"].partition(":")
+    written, _, gpus = pairs["gpu"].partition(":")
+    accelerator = fleets.accelerator_name(written, catalog) or written
     if accelerator not in catalog.accelerators:
-        near = nearest_accelerators(accelerator, catalog)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise UsageError(f"--what-if: the catalog has no {accelerator}{hint}")
+        raise UsageError(f"--what-if: {fleets.no_accelerator(written, catalog)}")
     return (
         accelerator,
         _number(text, gpus or "1", most=_MOST_GPUS),

@@ -149,6 +149,10 @@ def no_pools() -> str:
 
 def nothing_fits(verdict: Feasible, request: Request) -> str:
     """The nearest miss of a request that no known pool can hold, and the remedy."""
+    if request.node_selector and all(each.candidate.shape is None for each in verdict.rejections):
+        labels = ", ".join(f"{key}={value}" for key, value in request.node_selector)
+        said = f"no pool has a node with the labels of hardware.nodeSelector ({labels})"
+        return shortened(f"{said}: correct it, or label the nodes", MAX_REASON)
     if not verdict.rejections:
         return no_pools()
     missed = nearest(verdict.rejections)

@@ -14,6 +14,7 @@ from gemma_operator import cli
 from gemma_operator.errors import GemmaOperatorError, SandboxError, UsageError
 
 OPERATOR = Path(cli.__file__).parents[2]
+MEMORY = ("memory", "--variant", "31B", "--precision", "bf16", "--gpu", "nvidia-h100-80gb")
 
 
 @pytest.fixture
@@ -64,6 +65,39 @@ def test_ctrl_c_is_130(command):
     assert cli.main(["version"]) == 130
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_one_line_only_is_not_told_no(unbuffered):
+    """`plan … | head -1` under pipefail: 1 would be "nothing fits"."""
+    reads = "import sys; sys.stdin.close()"
+    shell = (
+        f'"{sys.executable}" -m gemma_operator crd | "{sys.executable}" -c "{reads}"; exit ${{PIPESTATUS[0]}}'
+    )
+    done = run("/bin/bash", "-c", shell, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_one_line(unbuffered):
+    shell = f'exec "{sys.executable}" -m gemma_operator crd > /dev/full'
+    done = run("/bin/bash", "-c", shell, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == "gemma-operator: cannot write the answer: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [("version",), MEMORY])
+def test_an_output_that_is_closed_is_no_error(arguments):
+    words = " ".join(arguments)
+    done = run("/bin/bash", "-c", f'exec "{sys.executable}" -m gemma_operator {words} >&-')
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_locale_without_our_letters_gets_an_answer():
+    written = [sys.executable, "-m", "gemma_operator", *MEMORY, "--context", "8192"]
+    done = run(*written, "--concurrency", "512", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "8192 tokens ? 512 need" in done.stdout
+
+
 def test_a_mistake_of_ours_keeps_its_traceback(command):
     command(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
@@ -110,8 +144,12 @@ def test_the_plugin_is_called_as_kubectl_calls_it(argv0, program):
 
 
 def python(*arguments, **environment):
+    return run(sys.executable, *arguments, **environment)
+
+
+def run(*words, **environment):
     return subprocess.run(
-        [sys.executable, *arguments],
+        words,
         env={"PYTHONPATH": str(OPERATOR), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment},
         capture_output=True,
         text=True,

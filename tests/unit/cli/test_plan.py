@@ -389,3 +389,78 @@ def test_settings_that_cannot_be_followed_are_bad_input(plan, settings, said, wo
     assert code == 2
     assert words in error
     assert error.count("\n") == 1
+
+
+def a_file(tmp_path, **changed):
+    obj = {
+        "apiVersion": "gemma-operator.io/v1alpha1",
+        "kind": "GemmaDeployment",
+        "metadata": {"name": "chat"},
+    }
+    path = tmp_path / "asked.yaml"
+    path.write_text(yaml.safe_dump({**obj, "spec": {}, **changed}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"spec": {"serving": {"contextlength": 8192}}},
+            "spec.serving.contextlength: no such field: contextLength is",
+        ),
+        ({"spec": {"modle": {}}}, "spec.modle: no such field: model is meant?"),
+        ({"spec": {"qqqq": 1}}, "spec.qqqq: no such field; known here: model, serving, hardware"),
+        (
+            {"spec": {"hardware": {"tolerations": [{"keys": "a"}]}}},
+            "spec.hardware.tolerations[0].keys: no such field: key",
+        ),
+        ({"metadata": {"name": "X_Y"}}, "metadata.name: 'X_Y' is no name"),
+        ({"metadata": {"name": "x", "namespace": "Team A"}}, "namespace 'Team A' is no name"),
+    ],
+)
+def test_a_deployment_that_kubectl_would_refuse_is_bad_input(tmp_path, capsys, changed, says):
+    """Parsing passes over an unknown field: the plan would be one for another deployment."""
+    assert main(["plan", "-f", a_file(tmp_path, **changed), "--what-if", "gpu=nvidia-l4:4"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_pool_with_a_field_that_does_not_exist_is_bad_input(tmp_path, capsys):
+    pool = {"accelerator": "nvidia-l4", "acceleratorsPerNode": 1, "nodeSelector": {"a": "b"}, "maxNods": 2}
+    path = tmp_path / "pool.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "gemma-operator.io/v1alpha1",
+                "kind": "AcceleratorPool",
+                "metadata": {"name": "l4"},
+                "spec": pool,
+            }
+        )
+    )
+    assert main(["pools", "--nodes", str(path)]) == 2
+    assert "AcceleratorPool l4: spec.maxNods: no such field: maxNodes is meant?" in capsys.readouterr().err
+
+
+def test_standard_input_is_not_two_files(capsys):
+    assert main(["plan", "-f", "-", "--nodes", "-"]) == 2
+    assert "standard input holds one of the two" in capsys.readouterr().err
+
+
+def test_an_empty_name_explains_nothing(plan):
+    assert plan({}, an_l4(gpus=4), extra=("--explain", ""))[0] == 2
+
+
+def test_a_card_is_read_in_any_case(tmp_path, capsys):
+    said = []
+    for name in ("NVIDIA-L4", "nvidia-l4"):
+        main(["plan", "-f", a_file(tmp_path), "--what-if", f"gpu={name}:4"])
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "nvidia-l4-x4" in said[0]
+
+
+def test_where_no_node_has_the_labels_that_are_asked_for_it_says_so(plan):
+    code, found, _ = plan({"hardware": {"nodeSelector": {"team": "a"}}}, an_l4(gpus=4), output="table")
+    assert code == 1
+    assert "no pool has a node with the labels of hardware.nodeSelector (team=a)" in found

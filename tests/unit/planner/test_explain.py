@@ -321,6 +321,16 @@ def test_an_empty_fleet():
     assert explain.nothing_fits(found, request) == explain.no_pools()
 
 
+def test_where_no_node_has_the_labels_that_are_asked_for_no_missing_checkpoint_is_named():
+    request = a_request("12B", node_selector=(("nvidia.com/mig.config", "all-3g.40gb"),))
+    _, found = chosen(request)
+    assert {rejected.code for rejected in found.rejections} == {Code.NO_CHECKPOINT}
+    assert explain.nothing_fits(found, request) == (
+        "no pool has a node with the labels of hardware.nodeSelector (nvidia.com/mig.config=all-3g.40gb): correct it, "
+        "or label the nodes"
+    )
+
+
 def test_an_accelerator_that_nobody_knows():
     unknown = unknown_accelerators(a_request(accelerators=("h100", "qqq")), packaged())
     assert explain.unknown_accelerators(unknown) == (
