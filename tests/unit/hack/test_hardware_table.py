@@ -65,6 +65,7 @@ def test_a_cell_is_what_the_calculator_answers(variant, capsys):
         for title, cell in zip(head[2:], of_cards, strict=True):
             if cell != "-":
                 asked = ("--precision", precision, "--context", str(contexts[context]), "--gpu", cards[title])
+                asked += ("--modalities", "text,image")
                 said = calculated(capsys, "--variant", variant, *asked)
                 assert said == cell, (precision, context, title)
 
