@@ -7,12 +7,11 @@ in the planner's order.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from typing import Any, Final
 
 from gemma_operator.catalog.records import Catalog
-from gemma_operator.cli import fleets, memory_asked, sum_text, tables
+from gemma_operator.cli import documents, fleets, memory_asked, sum_text, tables
 from gemma_operator.cli.memory_asked import Question
 from gemma_operator.errors import UsageError
 from gemma_operator.planner import explain, sums, words
@@ -58,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batched-tokens", type=int, metavar="N", help="--max-num-batched-tokens")
     parser.add_argument("--sequences", type=int, metavar="N", help="--max-num-seqs")
     parser.add_argument(
-        "--modalities", nargs="+", metavar="LIST", help="text,image,video,audio (default: text,image)"
+        "--modalities",
+        nargs="+",
+        metavar="LIST",
+        help="text,image,video,audio; the others are limited to 0, which leaves their towers out"
+        " (default: text,image with every tower, as a server that limits nothing)",
     )
     parser.add_argument("--utilization", type=float, metavar="F", help="--gpu-memory-utilization, as 0.92")
     parser.add_argument("--kv-bytes", type=int, choices=(1, 2), help="bytes of a KV element: 1 FP8, 2 BF16")
@@ -71,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fleets.add_catalog(parser)
     parser.add_argument("--explain", action="store_true", help="print the sum step by step")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,14 +94,14 @@ def run(args: argparse.Namespace) -> int:
     if found is None:
         raise UsageError(f"nothing tells the memory of {asked.shape.product}: give --gpu-memory-mib")
     document = _document(asked, found, fit, reason)
-    if args.explain and args.output == "json":
+    if args.explain and args.output != "table":
         document["steps"] = sum_text.document(found)
-    if args.output == "json":
-        print(json.dumps(document, indent=2, ensure_ascii=False))
-    else:
+    if args.output == "table":
         print(_table(document))
         if args.explain:
             print("", *sum_text.lines(found), sep="\n")
+    else:
+        print(documents.printed(document, args.output))
     return 0 if fit else DOES_NOT_FIT
 
 
@@ -138,7 +141,8 @@ def _document(asked: Question, found: Sum, fit: Fit | None, reason: str) -> dict
         "maxBatchedTokens": row.batched_tokens,
         "kvCachePrecision": row.kv_precision.value,
         "gpuMemoryUtilization": _percent(found.utilization_basis_points),
-        "kvCacheTokens": fit.kv_tokens if fit else 0,
+        # of a plan that starts; blocks of one that does not are no tokens
+        "kvCacheTokens": fit.kv_tokens if fit else None,
         "checkpoint": _repo(found.candidate),
         "acceleratorsPerReplica": asked.gpus,
         "unverified": [*asked.notes, *(fit.unverified if fit else ())],

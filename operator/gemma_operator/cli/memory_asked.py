@@ -7,31 +7,35 @@ are bad input too. Whether it fits is not known here.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from gemma_operator.api.serving import Modality
 from gemma_operator.catalog.records import Accelerator, Catalog, Checkpoint
-from gemma_operator.cli import asked
+from gemma_operator.cli import asked, fleets
 from gemma_operator.errors import InvalidSpec, UsageError
 from gemma_operator.hardware.declared import DeclaredPool
 from gemma_operator.hardware.pools import pools
 from gemma_operator.hardware.records import PoolShape
 from gemma_operator.planner import needs, outside
-from gemma_operator.planner.feasible import nearest_accelerators
 from gemma_operator.planner.memory import TOLERANCE_PERCENT
 from gemma_operator.planner.values import NO_IMAGE, KvPrecision, Request
-from gemma_operator.planner.vllm import versions
 from gemma_operator.planner.words import number
 
 _KV_BYTES: Final = {1: KvPrecision.FP8, 2: KvPrecision.BF16, None: None}
 _UNNAMED: Final = "GPU"
 #: The name of a checkpoint that the catalog has not and nobody named.
 STAND_IN: Final = "stand-in"
+#: Bounds and patterns of the API's fields.
 _LEAST_CONTEXT: Final = 256
+_MOST_CONCURRENCY: Final = 4096
+_MEMORY_MIB: Final = (1024, 4_194_304)
+_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3})?", re.ASCII)
+_CAPABILITY: Final = re.compile(r"(\d{1,2})\.(\d)", re.ASCII)
 #: The API's fields by the flags that set them.
 _FLAGS: Final = {
-    "spec.serving.concurrency": "--concurrency",
     "spec.serving.modalities": "--modalities",
     "spec.model.precisions": "--precision",
 }
@@ -55,8 +59,11 @@ class Question:
 def question(args: argparse.Namespace, catalog: Catalog) -> Question:
     """UsageError where the flags make none."""
     variant = _named("--variant", args.variant, catalog.variants)
-    precision = _named("--precision", args.precision, {each.precision for each in catalog.checkpoints})
-    _refuse_contradictions(args, catalog.accelerators.get(args.gpu))
+    precision = _named(
+        "--precision", args.precision, sorted({each.precision for each in catalog.checkpoints})
+    )
+    gpu = fleets.accelerator_name(args.gpu, catalog)
+    _refuse_contradictions(args, catalog.accelerators.get(gpu or ""))
     checkpoints, notes = _checkpoints(args.checkpoint, variant, precision, catalog)
     request = _request(args, variant, precision, catalog)
     return Question(
@@ -65,7 +72,7 @@ def question(args: argparse.Namespace, catalog: Catalog) -> Question:
         gpus=args.gpus,
         request=replace(request, tuning=checkpoints[0].tuning),
         checkpoints=checkpoints,
-        shape=_shape(args, catalog),
+        shape=_shape(args, gpu, catalog),
         notes=notes,
     )
 
@@ -110,24 +117,25 @@ def _refuse_another_card(args: argparse.Namespace, card: Accelerator) -> None:
         )
 
 
-def _shape(args: argparse.Namespace, catalog: Catalog) -> PoolShape:
+def _shape(args: argparse.Namespace, gpu: str | None, catalog: Catalog) -> PoolShape:
     """One node with so many of the GPU, as an AcceleratorPool would declare it."""
-    known = args.gpu in catalog.accelerators
-    if args.gpu is None and args.gpu_memory_mib is None:
+    known = gpu in catalog.accelerators
+    if not gpu and args.gpu_memory_mib is None:
         raise UsageError("give --gpu NAME, or --gpu-memory-mib N with --compute-capability X.Y")
-    if not known and args.gpu_memory_mib is None:
-        near = nearest_accelerators(args.gpu, catalog)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise UsageError(f"--gpu: the catalog has no {args.gpu}{hint}; else give --gpu-memory-mib")
+    if gpu and not known and args.gpu_memory_mib is None:
+        raise UsageError(f"--gpu: {fleets.no_accelerator(gpu, catalog)}; else give --gpu-memory-mib")
     if not known and args.compute_capability is None:
         raise UsageError(
             "--gpu-memory-mib needs --compute-capability X.Y (https://developer.nvidia.com/cuda-gpus)"
         )
-    if args.gpu_memory_mib is not None and args.gpu_memory_mib < 1:
-        raise UsageError(f"--gpu-memory-mib: {args.gpu_memory_mib} is no size")
+    least, most = _MEMORY_MIB
+    if args.gpu_memory_mib is not None and not least <= args.gpu_memory_mib <= most:
+        raise UsageError(
+            f"--gpu-memory-mib: a GPU has {number(least)} to {number(most)} MiB, not {number(args.gpu_memory_mib)}"
+        )
     declared = DeclaredPool(
         name="memory",
-        accelerator=args.gpu or _UNNAMED,
+        accelerator=gpu or _UNNAMED,
         accelerators_per_node=args.gpus,
         node_selector=(("calculator", "true"),),
         memory_mib=args.gpu_memory_mib,
@@ -139,22 +147,26 @@ def _shape(args: argparse.Namespace, catalog: Catalog) -> PoolShape:
 def _capability(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    major, dot, minor = text.partition(".")
-    if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise UsageError(f"--compute-capability: {text} is not like 8.9")
-    return int(major), int(minor)
+    found = _CAPABILITY.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--compute-capability: {text!r} is not like 8.9")
+    return int(found[1]), int(found[2])
 
 
 def _request(args: argparse.Namespace, variant: str, precision: str, catalog: Catalog) -> Request:
     """Through the models, so that the calculator takes exactly what a GemmaDeployment may ask."""
     kv_precision = _KV_BYTES[args.kv_bytes]
+    if not 1 <= args.concurrency <= _MOST_CONCURRENCY:
+        raise UsageError(
+            f"--concurrency: 1 to {number(_MOST_CONCURRENCY)} requests, not {number(args.concurrency)}"
+        )
     serving: dict[str, Any] = {"concurrency": args.concurrency}
     if kv_precision is not None:
         serving["kvCachePrecision"] = kv_precision.value
     if args.context is not None:
         serving["contextLength"] = _context(args.context, variant, catalog)
     if args.modalities:
-        serving["modalities"] = [name for word in args.modalities for name in word.split(",") if name]
+        serving["modalities"] = _modalities(args.modalities)
     spec = {
         "model": {"variants": [variant], "precisions": [precision]},
         "serving": serving,
@@ -171,6 +183,8 @@ def _request(args: argparse.Namespace, variant: str, precision: str, catalog: Ca
         engine_overrides=tuple(sorted(_given(args).items())),
         # Whether a version's published image starts is not what a calculator is asked.
         features=frozenset({NO_IMAGE}),
+        # who names none asks of a server as people start it, which limits nothing
+        every_tower=not args.modalities,
     )
 
 
@@ -183,12 +197,21 @@ def _context(given: int, variant: str, catalog: Catalog) -> int:
     return given
 
 
+def _modalities(words: Iterable[str]) -> list[str]:
+    """In any case and either way of listing; a name that is given twice is meant once."""
+    known = [each.value for each in Modality]
+    given = [name.strip().lower() for word in words for name in word.split(",")]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--modalities: {name!r} is none of {', '.join(known)}")
+    return list(dict.fromkeys(given))
+
+
 def _version(text: str | None, default: str) -> str:
-    try:
-        versions.parse(text or default)
-    except ValueError as error:
-        raise UsageError(f"--engine: {error}; write it like 0.32 or 0.32.0") from error
-    return text or default
+    """A release, as a GemmaDeployment names one: what leads to one (0.32.0rc1) was not looked at."""
+    if text is not None and not _VERSION.fullmatch(text):
+        raise UsageError(f"--engine: not a version: {text!r}; write it like 0.32 or 0.32.0")
+    return text if text is not None else default
 
 
 def _given(args: argparse.Namespace) -> dict[str, str]:
@@ -224,6 +247,8 @@ def _checkpoints(
     repo: str | None, variant: str, precision: str, catalog: Catalog
 ) -> tuple[tuple[Checkpoint, ...], tuple[str, ...]]:
     """The catalog's, else what its precision says; notes for what was taken for granted."""
+    if repo is not None and not repo.strip():
+        raise UsageError("--checkpoint: it is empty: write owner/name, or leave it out")
     if repo:
         known = next((c for c in catalog.checkpoints if c.repo.lower() == repo.lower()), None)
         if known is not None:

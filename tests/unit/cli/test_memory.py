@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from gemma_operator.catalog.loader import packaged
 from gemma_operator.cli import main
@@ -273,11 +274,24 @@ def test_a_refused_card_says_why_and_keeps_its_figures(memory):
     [
         (("--context", "1"), "--context: 31B takes 256 to 262,144 tokens, not 1"),
         (("--context", "262145"), "--context: 31B takes 256 to 262,144 tokens, not 262,145"),
-        (("--concurrency", "0"), "--concurrency"),
-        (("--modalities", "smell"), "--modalities"),
+        (("--concurrency", "0"), "--concurrency: 1 to 4096 requests, not 0"),
+        (("--concurrency", "4097"), "--concurrency: 1 to 4096 requests, not 4097"),
+        (("--modalities", "smell"), "--modalities: 'smell' is none of text, image, video, audio"),
+        (("--modalities", ""), "--modalities: '' is none of"),
         (("--modalities", "audio"), "--modalities"),
         (("--engine", "0.32.0.1"), "--engine: not a version: '0.32.0.1'"),
         (("--engine", "newest"), "--engine: not a version: 'newest'; write it like 0.32"),
+        (("--engine", "v0.32"), "--engine: not a version: 'v0.32'"),
+        (("--engine", "0.32.0rc1"), "--engine: not a version: '0.32.0rc1'"),
+        (("--engine", ""), "--engine: not a version: ''"),
+        (("--checkpoint", ""), "--checkpoint: it is empty"),
+        (("--precision", "int4"), "--precision: int4 is none of bf16, fp8, nvfp4, w4a16"),
+        (("--gpu", ""), "give --gpu NAME"),
+        (("--gpu", "h100"), "the catalog has no h100; nearest: nvidia-h100-80gb, nvidia-h100-nvl"),
+        (("--gpu", "qqq"), "the catalog has no qqq; docs/planner.md lists its names"),
+        (("--gpu-memory-mib", "0"), "--gpu-memory-mib: a GPU has 1024 to 4,194,304 MiB, not 0"),
+        (("--compute-capability", ""), "--compute-capability: '' is not like 8.9"),
+        (("--compute-capability", "8.9.1"), "--compute-capability: '8.9.1' is not like 8.9"),
         (("--utilization", "1.2"), "--utilization: 1.2 is not from 0.0001 to 1"),
         (("--utilization", "92.5"), "--utilization: 92.5 is no fraction of the card: write 0.925"),
         (("--utilization", "0.92345"), "at most four decimals"),
@@ -296,6 +310,22 @@ def test_bad_input_exits_2_and_names_the_flag(memory, more, says):
     code, _, error = memory("31B", "bf16", "nvidia-l4", *more)
     assert code == 2
     assert says in error
+
+
+def test_a_gpu_and_modalities_are_read_in_any_case(memory):
+    plain = memory("E4B", "bf16", "nvidia-l4", "--modalities", "text,image")
+    assert memory("E4B", "bf16", "NVIDIA-L4", "--modalities", "Text, IMAGE,text") == plain
+    assert memory("E4B", "bf16", "nvidia-l4", "--modalities", "text", "image") == plain
+
+
+def test_what_does_not_start_holds_no_tokens(memory):
+    code, found, _ = memory("31B", "w4a16", "nvidia-rtx-4090", "--context", "65536")
+    assert (code, found["kvCacheTokens"]) == (1, None)
+
+
+def test_as_yaml_it_says_the_same(memory):
+    _, found, _ = memory("E4B", "bf16", "nvidia-l4", "--explain")
+    assert yaml.safe_load(memory("E4B", "bf16", "nvidia-l4", "--explain", output="yaml")[1]) == found
 
 
 def test_the_table_holds_the_same_figures(memory):
@@ -321,3 +351,14 @@ def test_the_calculator_does_not_ask_whether_a_versions_image_starts(memory):
     """0.27.1's published image does not start Gemma 4; its arithmetic can be asked for all the same."""
     code, found, _ = memory("E4B", "bf16", "nvidia-l4", "--engine", "0.27.1")
     assert (code, found["fits"]) == (0, "yes")
+
+
+def test_who_names_no_modalities_asks_of_a_server_that_limits_nothing(memory):
+    """The published loads are of such servers; a plan limits what it does not serve, and its towers are not built."""
+    bare, served, heard = (
+        memory("E4B", "bf16", "nvidia-l4", *more)[1]["weightsMiB"]
+        for more in ((), ("--modalities", "text,image"), ("--modalities", "text,image,audio"))
+    )
+    audio = packaged().variants["E4B"].parameters["audioTower"] * 2 / MIB
+    assert bare == heard
+    assert abs(bare - served - audio) <= 1
