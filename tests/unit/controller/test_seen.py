@@ -92,12 +92,12 @@ def test_conditions_are_those_just_said_else_those_that_stand():
     stands = {"conditions": [{"type": "Ready", "status": "True"}]}
     snapshot = a_running_snapshot(status=stands)
     assert view_of(snapshot, SAID, ENGINE).conditions == {"Ready": "False"}
-    assert view_of(snapshot, Decision(policy="still_asking"), ENGINE).conditions == {"Ready": "True"}
+    assert view_of(snapshot, Decision(policy="settled"), ENGINE).conditions == {"Ready": "True"}
 
 
 def test_a_start_is_told_as_it_was_just_written_else_as_it_stands():
     stands = a_running_snapshot(status={"startup": [{"phase": "load", "seconds": 61}]})
-    assert view_of(stands, Decision(policy="still_asking"), ENGINE).startup_seconds == {"load": 61}
+    assert view_of(stands, Decision(policy="settled"), ENGINE).startup_seconds == {"load": 61}
     written = StatusFields(startup=[{"phase": "load", "seconds": 7}, {"phase": "image", "seconds": 0}])
     told = view_of(stands, Decision(policy="settled", status=written), ENGINE)
     assert told.startup_seconds == {"load": 7, "image": 0}

@@ -1,7 +1,10 @@
-"""Whether a restarted operator has asked the replicas yet, which the last one asked. Pure."""
+"""Whether a restarted operator has asked the replicas, which the last one asked; until then it says nothing. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from gemma_operator.backends.decision import Decision, soonest
 from gemma_operator.backends.kubernetes import standing
 from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
 from gemma_operator.backends.kubernetes.view import View
@@ -22,6 +25,13 @@ def is_asking(view: View) -> bool:
         or (lacks_a_key and replica.phase == "Running" and not _looked_at(replica, snapshot))
         for replica in view.health.current
     )
+
+
+def unsaid(decision: Decision, view: View) -> Decision:
+    """What is to be made is made at once; what was said last stands for one probe period."""
+    period_seconds = view.snapshot.settings.probe_period_seconds
+    again = soonest(decision.look_again_after_seconds, period_seconds)
+    return replace(decision, conditions=(), status=None, look_again_after_seconds=again)
 
 
 def _looked_at(replica: Replica, snapshot: Snapshot) -> bool:

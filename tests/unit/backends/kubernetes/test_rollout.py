@@ -161,6 +161,15 @@ def test_a_replica_that_answers_nobody_leaves_no_gap():
     assert decided(replace(snapshot, facts={})).policy == "provision"
 
 
+def test_a_restarted_operator_asks_the_only_replica_before_it_drains_it_unannounced():
+    healthy = {"type": "Healthy", "status": "True", "reason": "Serving", "observedGeneration": 1}
+    snapshot = edited(spare=FULL, status={"conditions": [healthy]})
+    waits = decided(replace(snapshot, facts={}))
+    assert (waits.policy, waits.apply, waits.status) == ("announce_gap", (), None)
+    assert waits.look_again_after_seconds == snapshot.settings.probe_period_seconds
+    assert "nothing answers meanwhile" in message(decided(snapshot))
+
+
 def test_no_way_has_words_that_do_not_fit_a_condition():
     long = replace(a_plan().pool, name="p" * 63)
     for way in Way:

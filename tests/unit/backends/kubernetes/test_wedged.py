@@ -207,7 +207,7 @@ def before(status, reason):
 def test_a_restarted_operator_keeps_what_was_said_until_it_has_asked(status, reason):
     snapshot = replace(a_world(2, stuck=0, status=before(status, reason)), facts={})
     decision = decided(snapshot)
-    assert (decision.policy, decision.status, decision.conditions) == ("still_asking", None, ())
+    assert (decision.policy, decision.status, decision.conditions) == ("settled", None, ())
     assert decision.look_again_after_seconds == snapshot.settings.probe_period_seconds
 
 
