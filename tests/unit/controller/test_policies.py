@@ -9,11 +9,14 @@ from gemma_operator.api import names
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.decision import Ask
 from gemma_operator.backends.kubernetes.startup_ledger import PodTimes
+from gemma_operator.controller.inputs import InputsOf
 from gemma_operator.controller.policies import POLICIES, decide
 from gemma_operator.planner.correction import Refusal
 from gemma_operator.planner.values import LeftPool
+from gemma_operator.settings import OperatorSettings
 from plans import a_plan
 from snapshots import ENGINE, NOW, a_placement, a_replica, a_running_snapshot, a_snapshot, said
+from unit.controller.builders import a_gd
 
 
 def decided(snapshot):
@@ -173,6 +176,38 @@ def test_a_new_spec_that_fits_nowhere_costs_nothing_that_runs():
     assert said(decision)["Ready"][0] == "False"
     assert said(decision)["Healthy"] == ("True", "Serving")
     assert decision.status.plan["variant"] == "31B"
+
+
+_ONE = {"variants": ["31B"], "precisions": ["bf16"]}
+_SQL = {"persistentVolumeClaim": {"claimName": "sql"}}
+_REGISTRY = {"reference": "registry.example.com/tune:1", "path": "tune"}
+_GATEWAY = {"parentRefs": [{"name": "shared"}]}
+_PROJECT = {"project": "my-project", "region": "us-central1"}
+
+
+@pytest.mark.parametrize(
+    ("field", "spec"),
+    [
+        ("model.adapters", {"model": {**_ONE, "adapters": [{"name": "sql", "source": _SQL}]}}),
+        ("model.source.image", {"model": {**_ONE, "source": {"image": _REGISTRY}}}),
+        ("model.source.objectStore", {"model": {**_ONE, "source": {"objectStore": {"uri": "gs://mine"}}}}),
+        ("access.gateway", {"access": {"gateway": _GATEWAY}}),
+        ("autoscaling", {"autoscaling": {"maxReplicas": 2}}),
+        ("vertex", {"placement": {"backends": ["Kubernetes", "Vertex"]}, "vertex": _PROJECT}),
+    ],
+)
+def test_a_field_without_a_part_is_named_before_anything_is_planned_and_what_runs_goes_on(field, spec):
+    """As the server stores it, so that whatever reads a spec on the way to the condition has read it too."""
+    read = InputsOf(OperatorSettings())(a_gd(**spec))
+    assert read.error == ""
+    for before in (a_snapshot(), a_running_snapshot()):
+        decision = decided(replace(before, deployment=read.deployment, inputs_hash=read.inputs_hash))
+        assert (decision.ask, decision.apply, decision.delete) == (Ask.NOTHING, (), ())
+        for kind in ("Ready", "Planned", "Stalled"):
+            (told,) = [each for each in decision.conditions if each.type == kind]
+            assert told.reason == Reason.NOT_IMPLEMENTED
+            assert f"{field}; remove it from the spec" in told.message
+    assert said(decision)["Healthy"] == ("True", "Serving")
 
 
 def test_a_plan_that_was_found_is_made():
