@@ -66,6 +66,7 @@ crds: setup ## write crds/*.yaml from the models
 docs: setup ## write the pages that are made from the code
 	@$(BIN)/python hack/hardware_table.py
 	$(BIN)/python hack/planner_tables.py
+	$(BIN)/python hack/planner_figures.py
 	$(BIN)/python hack/golden_plans.py
 
 bench: setup ## print figures, with the machine named; nothing passes or fails by the clock

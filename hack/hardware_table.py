@@ -84,8 +84,8 @@ cell says how many GPUs one replica needs (1, 2, 4 or 8 in one machine):
 - **\\***: with its KV cache in FP8, since with BF16 it does not fit.
 - **-**: there is no such checkpoint in the catalog, or the model takes no context of that length.
 
-Longer contexts, more requests at once, other cards: `gemma-operator memory --modalities text,image`. How it is reckoned:
-[planner](planner.md)."""
+Longer contexts, more requests at once, other cards: `gemma-operator memory --modalities text,image`.
+How it is reckoned: [planner](planner.md)."""
 
 
 def _verdict(context: int, catalog: Catalog) -> Feasible:

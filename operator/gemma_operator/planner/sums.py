@@ -165,7 +165,7 @@ def _weights_lines(found: Sum, card: Card, request: Request, fitting: Fitting) -
     ):
         if term.parameters:
             shared = f" / {term.shares} GPUs" if term.shares > 1 else ""
-            how = f"{term.parameters:,} x {term.bytes_each:g} B{shared}"
+            how = f"{term.parameters:,} x {term.bytes_each:.9g} B{shared}"
             yield Line("weights", term.name, int(term.size_bytes), how)
     if buffers := fitting.adapter_bytes(candidate):
         yield Line("weights", "adapters", buffers, f"buffers of {request.adapters}, up to the highest rank")

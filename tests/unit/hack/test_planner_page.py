@@ -21,7 +21,7 @@ def script(name):
     return module
 
 
-tables, golden = script("planner_tables"), script("golden_plans")
+tables, golden, figures = script("planner_tables"), script("golden_plans"), script("planner_figures")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ tables, golden = script("planner_tables"), script("golden_plans")
         ("overhead", tables.overheads),
         ("one plan", tables.example),
         ("golden plans", golden.section),
+        *figures.SECTIONS.items(),
     ],
 )
 def test_a_section_is_what_the_planner_says(name, section):
