@@ -64,7 +64,9 @@ crds: setup ## write crds/*.yaml from the models
 	@$(BIN)/gemma-operator crd --output-dir crds
 
 docs: setup ## write the pages that are made from the code
-	@$(BIN)/python hack/hardware_table.py
+	@$(BIN)/python hack/reason_pages.py
+	$(BIN)/python hack/compatibility_docs.py
+	$(BIN)/python hack/hardware_table.py
 	$(BIN)/python hack/planner_tables.py
 	$(BIN)/python hack/planner_figures.py
 	$(BIN)/python hack/golden_plans.py
