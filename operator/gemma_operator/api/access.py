@@ -119,5 +119,7 @@ class CredentialsSpec(ApiModel):
     """Credentials for fetching weights."""
 
     hugging_face_token: SecretKeySource | None = Field(
-        default=None, description="Token of the Hugging Face hub. Gemma's own repositories ask for one."
+        default=None,
+        description="Token of the Hugging Face hub, for gated and private "
+        "repositories; Google's Gemma 4 ones ask for none.",
     )

@@ -62,10 +62,10 @@ class RolloutSpec(ApiModel):
 
     strategy: RolloutStrategy = Field(
         default=RolloutStrategy.AUTO,
-        description="Auto (default): Surge where a spare replica's GPUs are free, else one replica goes "
-        "before the next comes.",
+        description="Auto (default): Surge where a spare replica's GPUs are free, else Recreate. Surge: a new "
+        "replica serves before an old one goes. Recreate: one replica goes before its successor starts.",
     )
     drain_seconds: Annotated[Int, Field(ge=0, le=3600)] | None = Field(
         default=None,
-        description="How long a replica that goes may finish its requests. Absent: the operator's setting.",
+        description="How long a replica that goes may finish its requests. Default: 60.",
     )

@@ -143,8 +143,8 @@ class ServingSpec(ApiModel):
     )
     context_length: Annotated[Int, Field(ge=256, le=MAX_CONTEXT_LENGTH)] | None = Field(
         default=None,
-        description="Tokens in one request, prompt and answer together. Absent: 32768, else 16384, else "
-        "8192, the first that fits.",
+        description="Tokens in one request, prompt and answer together; E4B and E2B take 131072 at most. Absent: "
+        "32768, else 16384, else 8192, the first that fits.",
     )
     concurrency: Annotated[Int, Field(ge=1, le=4096)] = Field(
         default=1,
@@ -167,7 +167,8 @@ class ServingSpec(ApiModel):
     )
     speculative_decoding: SpeculativeDecoding = Field(
         default=SpeculativeDecoding.AUTO,
-        description="Auto (default): a drafter where one is known and no setting is given up for it.",
+        description="Auto (default): a drafter where one is known and no setting is given up for it. "
+        "Disabled: none.",
     )
     kv_cache_precision: KvCachePrecision = Field(
         default=KvCachePrecision.AUTO,
@@ -176,8 +177,8 @@ class ServingSpec(ApiModel):
     engine: EngineSpec = Field(default=EngineSpec(), description="The model server. Not with Vertex alone.")
     startup_timeout_seconds: Annotated[Int, Field(ge=60, le=86400)] | None = Field(
         default=None,
-        description="How long one replica may take to start. Absent: reckoned from the bytes of the "
-        "weights, at least 600.",
+        description="How long one replica may take to start. Absent: twice the sum of 240 seconds and what its "
+        "weights take at 100 MB/s, at least 600.",
     )
 
     @property

@@ -94,7 +94,7 @@ class Plan(ApiModel):
     correction_mib: Int | None = Field(
         default=None,
         alias="correctionMiB",
-        description="Measured minus predicted, from an engine that refused to start.",
+        description="Measured minus predicted memory of each GPU, from an engine that refused to start.",
     )
     tight: Bool = Field(
         default=False, description="Fits only inside the band: the engine may refuse to start."
@@ -103,7 +103,7 @@ class Plan(ApiModel):
         default=False, description="Rests on a GPU, an engine version or flags that nobody has checked."
     )
     hourly_cost: Cost | None = Field(
-        default=None, description="Price of the plan's hardware; absent where none is known."
+        default=None, description="Price of one replica an hour; absent where none is known."
     )
     reason: Text = Field(default="", description="Why this plan, and what was given up for it.")
     inputs_hash: Word = Field(description="Hash of what the planner was asked.")
