@@ -17,7 +17,8 @@ GemmaOperatorError
 │   └── Unreachable          no answer: refused, reset, timed out
 └── EngineError              a model server did not answer as one does
 
-A message says what to change. Nothing catches `Exception` but the outermost loop, and that counts it.
+A message says what to change. Nothing catches `Exception` but the outermost loops: a worker, which counts it and
+tries the key again, and a cache, for the one object that it cannot read. Both log it whole.
 """
 
 from __future__ import annotations

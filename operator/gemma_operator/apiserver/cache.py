@@ -3,7 +3,8 @@
 A page is cut down before the next one is decoded, so memory holds one page of whole objects at most. The
 watch goes on from the last version it saw (bookmarks move it on where nothing changes); when the server has
 forgotten that version (410), everything is listed again and what went meanwhile is reported as gone. Whatever
-else goes wrong is waited out with a growing, jittered pause: a cache ends only when its task is cancelled.
+else goes wrong is waited out with a growing, jittered pause: a cache ends only when its task is cancelled. Nor does
+it end for one object that cannot be read, since anybody in the cluster may write such a one.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Cache(Generic[T]):
         self._client = client
         self._label_selector = label_selector
         self._field_selector = field_selector
-        self._records = Records(cut=cut, on_change=on_change, index=index)
+        self._cut = cut
+        self._records = Records(cut=self._readable, on_change=on_change, index=index)
         self._page_size = page_size
         self._version = ""
         self._failures = 0
@@ -142,6 +144,16 @@ class Cache(Generic[T]):
             return
         self._version = obj["metadata"]["resourceVersion"]
         self._is_well()
+
+    def _readable(self, obj: Mapping[str, Any]) -> T | None:
+        """What `cut` keeps; nothing of an object that it cannot read, which is told with all that is known of it."""
+        try:
+            return self._cut(obj)
+        except Exception:
+            namespace, name = place_of(obj)
+            where = f"{namespace}/{name}" if namespace else name
+            logger.exception("%s %s cannot be read and is left out", self.resource.full_name, where)
+            return None
 
     def _is_well(self) -> None:
         self.failure = None

@@ -71,6 +71,28 @@ async def test_events_change_the_table_and_are_told(api, client, until):
     ]
 
 
+@pytest.mark.parametrize("watched", [False, True], ids=["listed", "watched"])
+async def test_an_object_that_cannot_be_read_is_told_and_keeps_nobody_else_from_being_known(
+    api, client, until, caplog, watched
+):
+    def cut_odd(obj):
+        return obj["metadata"]["name"], 1 // (obj.get("node") != "odd")
+
+    changes = []
+    if not watched:
+        api.put(PODS, "bad", namespace="team", node="odd")
+    async with running(Cache(client, PODS, cut=cut_odd, on_change=changes.append)) as cache:
+        if watched:
+            await until(lambda: api.streams)
+            api.put(PODS, "bad", namespace="team", node="odd")
+        api.put(PODS, "good", namespace="team")
+        await until(lambda: cache.get("team", "good"))
+        assert cache.get("team", "bad") is None
+    assert [change.place for change in changes] == [("team", "good")]
+    assert "pods team/bad cannot be read" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_only_what_the_selector_asks_for_is_listed(api, client):
     api.put(PODS, "ours", namespace="team", metadata={"labels": {"managed-by": "us"}})
     api.put(PODS, "theirs", namespace="team")

@@ -52,9 +52,9 @@ def by_others(manifest: Json, live: Json) -> Changed:
     paths = tuple(_differing(manifest, live, whole_lists=False))
     paths = paths or tuple(_differing(manifest, live, whole_lists=True))
     others = [entry for entry in live["metadata"].get("managedFields", ()) if _is_somebody_else(entry)]
-    owners = {entry["manager"]: None for path in paths for entry in others if _owns(entry, path)}
+    owners = {_name_of(entry): None for path in paths for entry in others if _owns(entry, path)}
     if not owners and others:  # what was taken out is nobody's: then it was whoever wrote last
-        owners = {max(others, key=lambda entry: entry.get("time", ""))["manager"]: None}
+        owners = {_name_of(max(others, key=lambda entry: entry.get("time", ""))): None}
     return Changed(tuple(map(_written, paths)), tuple(owners))
 
 
@@ -94,6 +94,11 @@ def _alike(item: Any, live: list[Any], key: str | None, place: int) -> object:  
         return live[place] if place < len(live) else _ABSENT
     same = (each for each in live if isinstance(each, Mapping) and each.get(key) == item[key])
     return next(same, _ABSENT)
+
+
+def _name_of(entry: Json) -> str:
+    """A client that sends no User-Agent has none, and the server leaves the member out."""
+    return entry.get("manager") or "(unnamed)"
 
 
 def _is_somebody_else(entry: Json) -> bool:

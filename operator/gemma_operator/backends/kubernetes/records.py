@@ -58,7 +58,7 @@ def cut_child(obj: Json) -> Child:
         terminating="deletionTimestamp" in metadata,
         annotations={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
         status={key: status[key] for key in _KEPT_STATUS if key in status},
-        managers=tuple(dict.fromkeys(entry["manager"] for entry in metadata.get("managedFields", ()))),
+        managers=_managers(metadata),
         intent=_intent_of_pods(obj),
     )
 
@@ -135,7 +135,7 @@ def cut_slice(endpoint_slice: Json) -> tuple[Key, tuple[ServedAddress, ...]]:
     return key, tuple(
         ServedAddress(pod_uid=endpoint["targetRef"]["uid"], port=port, ready=_takes_requests(endpoint))
         for endpoint in endpoint_slice.get("endpoints") or ()
-        if endpoint.get("targetRef", {}).get("kind") == "Pod"
+        if _is_a_known_pod(endpoint.get("targetRef") or {})
         for port in ports
     )
 
@@ -146,6 +146,17 @@ def deployment_of(obj: Json) -> Key | None:
     if not _is_ours(metadata):
         return None
     return Key(metadata["namespace"], metadata["labels"][names.DEPLOYMENT_LABEL])
+
+
+def _managers(metadata: Json) -> tuple[str, ...]:
+    """Who wrote it; a client that sends no User-Agent has no name there."""
+    named = (entry.get("manager", "") for entry in metadata.get("managedFields", ()))
+    return tuple(dict.fromkeys(filter(None, named)))
+
+
+def _is_a_known_pod(target: Json) -> bool:
+    """A reference need not tell the uid: slices that somebody wrote by hand or mirrors from Endpoints may not."""
+    return target.get("kind") == "Pod" and bool(target.get("uid"))
 
 
 def _intent_of_pods(obj: Json) -> str:

@@ -81,6 +81,14 @@ def test_what_somebody_changed_is_named_with_its_manager(owned, manager):
     assert by_others(deployment, live) == Changed(("spec.replicas",), (manager,))
 
 
+def test_whoever_told_no_name_is_said_to_have_none():
+    service = the("Service")
+    live = standing(service, somebody={"f:spec": {"f:ports": {}}})
+    live["spec"]["ports"][0]["targetPort"] = 9999
+    del live["metadata"]["managedFields"][-1]["manager"]
+    assert by_others(service, live) == Changed(("spec.ports[http].targetPort",), ("(unnamed)",))
+
+
 def test_the_item_of_a_list_is_found_by_its_keys():
     service = the("Service")
     theirs = {"f:spec": {"f:ports": {'k:{"port":8000,"protocol":"TCP"}': {"f:targetPort": {}}}}}

@@ -73,6 +73,16 @@ def test_whoever_else_wrote_it_can_be_named():
     assert "kubectl-edit" in cut_child(answer).managers
 
 
+def test_a_writer_that_told_no_name_is_left_out():
+    """A client without a User-Agent: the server leaves `manager` out of its entry."""
+    _, answer = recorded("plain-deployment")
+    nameless = {
+        key: value for key, value in answer["metadata"]["managedFields"][0].items() if key != "manager"
+    }
+    answer["metadata"]["managedFields"].append(nameless)
+    assert cut_child(answer).managers == ("gemma-operator",)
+
+
 def test_a_child_without_controller_has_none():
     _, answer = recorded("plain-service")
     answer["metadata"]["ownerReferences"][0]["controller"] = False
@@ -249,6 +259,13 @@ def test_what_is_no_pod_or_no_port_of_ours_is_not_served():
     assert cut_slice(a_slice(an_endpoint(kind="Node", ready=True)))[1] == ()
     assert cut_slice(a_slice({"addresses": ["x"]}))[1] == ()
     assert cut_slice(a_slice(an_endpoint(ready=True), ports=({"name": "debug", "port": 9},)))[1] == ()
+
+
+def test_an_endpoint_that_does_not_tell_its_pods_uid_is_no_pod_that_is_known():
+    """Whoever makes slices by hand, or mirrors Endpoints, need not write one: it is optional in core/v1."""
+    nameless = {"addresses": ["10.0.0.7"], "targetRef": {"kind": "Pod", "name": "chat-0"}}
+    _, addresses = cut_slice(a_slice(nameless, an_endpoint(ready=True)))
+    assert len(addresses) == 1
 
 
 def test_a_slice_of_nothing_is_empty():
