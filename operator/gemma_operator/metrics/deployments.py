@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gemma_operator.probing.deltas import Delta
-from gemma_operator.probing.exposition import EngineSample
+from gemma_operator.probing.exposition import EngineSample, told_apart
 
 _STATUSES = ("True", "False", "Unknown")
 
@@ -104,7 +104,8 @@ class Deployments(Collector):
         replica.seen_seconds = self._clock()
         state.prompt_tokens += delta.prompt_tokens
         state.generation_tokens += delta.generation_tokens
-        for reason, count in delta.requests.items():
+        for said, count in delta.requests.items():
+            reason = told_apart(said, state.requests)
             state.requests[reason] = state.requests.get(reason, 0) + count
 
     def probe(self, key: Key, pod_uid: str, *, seconds: float, failed: bool) -> None:

@@ -3,20 +3,31 @@
 An engine exposes six hundred lines, a dozen of which are wanted: parsing all of them costs more than the
 rest of a probe, thirty times a second on a large fleet. So the body is searched for the wanted families
 and only their lines are decoded. Counting over time is kept out (see `deltas`).
+
+The engine is whatever image a team runs, so nothing that it says may cost the others: a figure that nobody counts
+to is no figure, and of names that it makes up a few are told apart.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
 from gemma_operator.engines.base import MetricNames
 from gemma_operator.errors import EngineError
 
 #: Whose tokens a series counts. Engines that do not say it prove nothing by traffic.
 MODEL_LABEL = "model_name"
+#: Ways to end beyond the first few are counted as one, each known by its first characters.
+OTHER_REASON: Final = "other"
+MOST_NAMES: Final = 16
+_LONGEST_NAME: Final = 64
+#: A float counts in ones up to here.
+_LARGEST_COUNT: Final = 2.0**53
+_TOKENS: Final = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ def sample(body: bytes, names: MetricNames) -> EngineSample:
         prompt_tokens=_total(_family(body, names.prompt_tokens)),
         generation_tokens=_total(generated),
         requests=_by_reason(body, names),
-        models=frozenset(model for series in generated if (model := series.labels.get(MODEL_LABEL))),
+        models=frozenset(islice(_models(generated), MOST_NAMES)),
     )
 
 
@@ -68,12 +79,22 @@ def _total(family: Iterator[_Series] | list[_Series]) -> int:
     return int(sum(series.value for series in family))
 
 
+def _models(generated: list[_Series]) -> Iterator[str]:
+    yield from (model for series in generated if (model := series.labels.get(MODEL_LABEL)))
+
+
 def _by_reason(body: bytes, names: MetricNames) -> dict[str, int]:
     ended: dict[str, int] = {}
     for series in _family(body, names.requests):
-        reason = series.labels.get(names.requests_reason_label, "")
+        said = series.labels.get(names.requests_reason_label, "")[:_LONGEST_NAME]
+        reason = told_apart(said, ended)
         ended[reason] = ended.get(reason, 0) + int(series.value)
     return ended
+
+
+def told_apart(reason: str, known: Mapping[str, int]) -> str:
+    """The name under which a way to end is counted beside those that are known."""
+    return reason if reason in known or len(known) < MOST_NAMES else OTHER_REASON
 
 
 def _kv_tokens(body: bytes, names: MetricNames) -> int | None:
@@ -81,7 +102,7 @@ def _kv_tokens(body: bytes, names: MetricNames) -> int | None:
     words = [
         series.labels.get(names.cache_info_tokens_label, "") for series in _family(body, names.cache_info)
     ]
-    known = [int(word) for word in words if word.isdecimal()]
+    known = [int(word) for word in words if _TOKENS.fullmatch(word)]
     return sum(known) if known else None
 
 
@@ -119,7 +140,7 @@ def _series(body: bytes, position: int) -> _Series | None:
         value = float(match[2])
     except ValueError:
         return None
-    if not math.isfinite(value):
+    if not 0 <= value <= _LARGEST_COUNT:  # nor is NaN a figure
         return None
     pairs = _LABEL.findall(match[1]) if match[1] else ()
     return _Series(labels={key.decode(): _text(quoted) for key, quoted in pairs}, value=value)

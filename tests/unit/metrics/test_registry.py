@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gemma_operator.metrics.registry import DeploymentView, Metrics, PoolView
 from gemma_operator.probing.deltas import Delta, since
-from gemma_operator.probing.exposition import EngineSample
+from gemma_operator.probing.exposition import MOST_NAMES, EngineSample
 from gemma_operator.probing.facts import FailureKind, ProbeResult
 
 
@@ -255,6 +255,15 @@ def test_counters_grow_over_restarts_and_replicas_that_come_and_go(metrics):
     assert values(metrics, "gemma_deployment_generation_tokens_total") == 150
     assert values(metrics, "gemma_deployment_prompt_tokens_total") == 150
     assert values(metrics, "gemma_deployment_requests_total", "finished_reason") == {"stop": 150}
+
+
+def test_ways_to_end_that_an_engine_makes_up_again_and_again_are_few_series(metrics):
+    for number in range(100):
+        metrics.sample(CHAT, "pod", EngineSample(), Delta(requests={f"reason {number}": 1}))
+    ended = values(metrics, "gemma_deployment_requests_total", "finished_reason")
+    assert sum(ended.values()) == 100
+    assert len(ended) == MOST_NAMES + 1
+    assert ended["other"] == 100 - MOST_NAMES
 
 
 def test_gauges_of_a_replica_that_went_go_with_it(metrics):

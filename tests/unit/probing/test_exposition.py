@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.errors import EngineError
-from gemma_operator.probing.exposition import EngineSample, sample
+from gemma_operator.probing.exposition import MOST_NAMES, EngineSample, sample
 
 NAMES = engine_named("VLLM").metrics
 RECORDED = (Path(__file__).parents[2] / "data/vllm-0.32/metrics.txt").read_bytes()
@@ -131,8 +131,8 @@ def test_numbers_as_servers_write_them(number):
     assert series(f'vllm:num_requests_running{{engine="0"}} {number}\n').running == 12
 
 
-@pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf", "twelve", ""])
-def test_a_line_without_a_number_is_left_out(number):
+@pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf", "twelve", "", "-1", "1e17", "1e308"])
+def test_a_line_without_a_number_that_counts_something_is_left_out(number):
     text = f'vllm:num_requests_running{{engine="0"}} {number}\nvllm:num_requests_running{{engine="1"}} 4\n'
     assert series(text).running == 4
 
@@ -149,6 +149,39 @@ def test_the_fullest_engine_gives_the_usage_and_caches_add_up():
 def test_an_engine_that_does_not_know_its_cache_says_so():
     text = 'vllm:num_requests_running 0\nvllm:cache_config_info{kv_cache_size_tokens="None"} 1.0\n'
     assert series(text).kv_tokens is None
+
+
+def test_a_cache_larger_than_any_says_nothing():
+    text = f'vllm:num_requests_running 0\nvllm:cache_config_info{{kv_cache_size_tokens="{"9" * 5000}"}} 1.0\n'
+    assert series(text).kv_tokens is None
+
+
+def test_of_ways_to_end_and_models_that_an_engine_makes_up_a_few_are_told_apart():
+    ended = "".join(
+        f'vllm:request_success_total{{finished_reason="{n}{"x" * 100}"}} 1\n' for n in range(1000)
+    )
+    models = "".join(f'vllm:generation_tokens_total{{model_name="{n}"}} 1\n' for n in range(1000))
+    known = series(ended + models)
+    assert sum(known.requests.values()) == 1000
+    assert len(known.requests) == MOST_NAMES + 1 == len(known.models) + 1
+    assert all(len(reason) <= 64 for reason in known.requests)
+
+
+figures = st.one_of(st.floats(), st.integers(), st.text("0123456789.e+-", max_size=400))
+wanted_names = st.sampled_from(
+    [NAMES.running, NAMES.waiting, NAMES.requests, NAMES.cache_info, NAMES.kv_usage]
+)
+
+
+@given(st.lists(st.tuples(wanted_names, st.text(max_size=20), figures), max_size=40))
+def test_whatever_an_engine_counts_fits_into_a_figure_of_prometheus(lines):
+    said = "".join(
+        f'{name}{{finished_reason="{word}",kv_cache_size_tokens="{number}"}} {number}\n'
+        for name, word, number in lines
+    )
+    known = series(f"{said}vllm:generation_tokens_total 1\n")
+    counts = (known.running, known.waiting, known.kv_tokens or 0, *known.requests.values())
+    assert all(0 <= count <= len(lines) * 2**53 for count in counts)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff\xfe", b"python_gc_objects_collected_total 4\n"])
