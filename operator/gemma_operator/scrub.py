@@ -8,6 +8,9 @@ that somebody forgets is closed too.
 Secrets are looked for in two views of the text, in which what JSON and URLs escape is written out: one with a space
 for each line break, and one without breaks, where a secret that was cut in two is whole. Where a secret is, a word
 beside it may go too; where none is, nothing may.
+
+Anybody may choose the text, so the time that it takes grows as its length does: a run of one character is entered at
+its beginning alone, and no run is searched anew from each of its places.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ from typing import Final
 
 REMOVED: Final = "[removed]"
 
+_BACKSLASHES = r"(?<!\\)\\++"
 #: A line break with its indentation, also as a backslash and a letter (JSON, repr).
-_BREAK = re.compile(r"[ \t]*(?:\r?\n|(?:\\+[rn])+)[ \t]*")
+_BREAK = re.compile(rf"(?:(?<![ \t])[ \t]++)?(?:\r?\n|(?:{_BACKSLASHES}[rn])+)[ \t]*+")
 #: What stands for one other character: breaks, and the escapes of JSON and of URLs.
 _WRITTEN_OTHERWISE = re.compile(
-    rf"(?P<break>{_BREAK.pattern})|\\+u00(?P<json>[2-7][0-9a-f])|%(?P<url>[2-7][0-9a-f])|\\+(?P<plain>[\"'`/])",
+    rf"(?P<break>{_BREAK.pattern})|{_BACKSLASHES}(?:u00(?P<json>[2-7][0-9a-f])|(?P<plain>[\"'`/]))"
+    r"|%(?P<url>[2-7][0-9a-f])",
     re.IGNORECASE,
 )
 
@@ -33,15 +38,15 @@ _QUOTE = r"[\"'`]?"
 #: What a value of a header, a flag or a query is made of.
 _VALUE = r"[^\s\"'`,;&<>()\[\]{}\\|]"
 
-#: Each pattern's group `secret` goes, or all of it where it has none.
+#: Each pattern's group `secret` goes, or all of it where it has none; of groups that matched nothing, nothing.
 _SECRETS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # the query of a URL that is signed, or carries a credential (S3, GCS, Azure, the hub's own CDN)
         (
-            r"(?:https?|wss?)://[^\s\"'<>?]{1,2000}?\?"
-            r"(?=[^\s\"'<>]*?(?:sig|token|credential|key|policy|x-amz|x-goog|secret|password))"
-            r"(?P<secret>[^\s\"'<>]+)"
+            r"(?:https?|wss?)://[^\s\"'<>?]{1,2000}?\?(?:"
+            r"(?=[^\s\"'<>]*?(?:sig|token|credential|key|policy|x-amz|x-goog|secret|password))(?P<secret>[^\s\"'<>]+)"
+            r"|[^\s\"'<>]*)"  # a query that carries none: what stands in it, another URL even, carries none either
         ),
         # one parameter of such a query, where its beginning was cut off
         (
@@ -122,6 +127,8 @@ def _spans(text: str, for_break: str) -> Iterator[tuple[int, int]]:
     for pattern in _SECRETS:
         for found in pattern.finditer(view):
             named = [name for name, value in found.groupdict().items() if value is not None]
+            if pattern.groups and not named:
+                continue
             start, end = found.span(named[0]) if named else found.span()
             yield origins[start][0], origins[end - 1][1]
 

@@ -4,7 +4,11 @@ A fragment of fewer than eight characters tells nobody anything, so that is what
 """
 
 import json
+import os
+import resource
 import string
+import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -118,6 +122,22 @@ def test_an_excerpt_is_one_short_line_without_it(said, before, limit):
 @example("api_key: ['a', 'b'] password=[x] token=[removed]")
 def test_scrubbing_twice_is_scrubbing_once(text):
     assert scrub(scrub(text)) == scrub(text)
+
+
+HOSTILE = [" ", "\t", "\\", "http://a?", "authorization: ", "a."]
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_a_text_that_somebody_made_for_it_costs_no_more_than_another_of_its_length(unit):
+    """64 KiB take a fraction of a second of CPU; searched anew from each of its places they would take minutes."""
+    program = f"from gemma_operator.scrub import scrub; scrub({unit!r} * (65536 // {len(unit)}))"
+    most_seconds = (30, 30)
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, most_seconds),
+    )
 
 
 def test_what_was_removed_is_marked_and_what_stands_around_it_stays():  # FR-17
