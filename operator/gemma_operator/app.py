@@ -88,7 +88,7 @@ class Operator:
             look_soon=self._look_soon,
             hardware_changed=self._hardware_changed,
             room_changed=self._room_changed,
-            pool_touched=self._pool_touched,
+            pool_touched=lambda name: self._pool_statuses.touched(name),  # noqa: PLW0108 - it is made below
             admitted=self._quarantine.saw,
         )
         self._quarantine.changed = wake.quarantine
@@ -131,6 +131,7 @@ class Operator:
                 metrics=self.metrics,
                 default_engine=engine_named(settings.default_engine),
                 now=lambda: datetime.now(UTC),
+                leading=lambda: self._election.leading,
             )
         )
 
@@ -232,21 +233,21 @@ class Operator:
         self.queue.close()
         self._pool_statuses.queue.close()
         self.metrics.leader(False)
+        self._reconciler.stand_down()
 
     def _look_at(self, key: Key) -> None:
-        self.queue.add(key)
-        self._pool_figures.changed()  # a plan, a scale or a pod of it may be another one
+        if self._election.leading:  # who begins to lead looks at everything there is
+            self.queue.add(key)
+            self._pool_figures.changed()  # a plan, a scale or a pod of it may be another one
 
     def _look_soon(self, key: Key) -> None:
-        self.queue.add_after(key, self._settings.settle_seconds)
-        self._pool_figures.changed()
+        if self._election.leading:
+            self.queue.add_after(key, self._settings.settle_seconds)
+            self._pool_figures.changed()
 
     def _hardware_changed(self) -> None:
         self._fleet.hardware_changed()
         self._pool_statuses.changed()
-
-    def _pool_touched(self, name: str) -> None:
-        self._pool_statuses.touched(name)
 
     def _room_changed(self) -> None:
         self._desk.room_changed()

@@ -2,6 +2,8 @@
 
 Level-triggered: a key says where to look, never what happened. Nothing is remembered between two visits but
 what another look would find again; what the server answered is put into the tables before the next visit.
+
+What is asked, answered and learnt belongs to one time of leading. It ends with that: see `stand_down`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from gemma_operator.apiserver.client import NotLeader
 from gemma_operator.backends.decision import Ask, Decision
 from gemma_operator.backends.kubernetes import unmade_jobs
 from gemma_operator.backends.kubernetes.act import Act
@@ -49,6 +52,7 @@ class Parts:
     #: For what has no plan; what has one is made and read by the engine that its plan names.
     default_engine: Engine
     now: Callable[[], datetime]
+    leading: Callable[[], bool]
 
 
 class Reconciler:
@@ -81,12 +85,28 @@ class Reconciler:
         if decision.ask is Ask.PLACE:
             request = parts.sources.inputs(obj).request
             assert request is not None, "a spec that cannot be read asks for nothing"
+            self._insist_on_leading()
             parts.placement.ask(snapshot, request)
             return decision.look_again_after_seconds
         with parts.placement.surges.beginning(key, decision.apply):
             await parts.act.act(decision, snapshot, now=parts.now())
+        self._insist_on_leading()
         self._say(snapshot, decision, engine)
         return decision.look_again_after_seconds
+
+    def stand_down(self) -> None:
+        """Somebody else may lead from now on, and everything that this process knows beside the tables is of the past.
+
+        When it leads again, a plan that it answered before would be taken for the newest; and a replica that it goes on
+        asking meanwhile, with its key, may have given its address to another pod.
+        """
+        for key in list(self._uids):
+            self._forget(key)
+
+    def _insist_on_leading(self) -> None:
+        """A visit that was under way when the lead was lost leaves nothing behind."""
+        if not self._parts.leading():
+            raise NotLeader("the lead was lost in the middle of a visit")
 
     def _say(self, snapshot: Snapshot, decision: Decision, engine: Engine) -> None:
         self._parts.prober.set_targets(snapshot.key, targets(snapshot, engine))

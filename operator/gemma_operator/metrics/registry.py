@@ -65,6 +65,8 @@ class Metrics:
         self.controller.is_leader = leads
         self._deployments.shown = leads
         self._pools.shown = leads
+        if not leads:
+            self._pools.pools(())  # counted anew by whoever leads; deployments are forgotten one by one
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes. May run in a thread beside the event loop."""
