@@ -6,9 +6,12 @@ so that every room can be given its settings without I/O.
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -17,6 +20,13 @@ from gemma_operator.errors import InvalidSettings
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 #: It stands in pods, and Linux takes no longer string than 128 KiB in an environment (MAX_ARG_STRLEN, binfmts.h).
 _LARGEST_CA_BUNDLE: Final = 64 * 1024
+_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3})?", re.ASCII)
+LOG_FORMATS: Final = ("text", "json")
+#: Waits that may be none.
+_MAY_BE_ZERO: Final = frozenset(
+    {"placementDebounceSeconds", "fleetDebounceSeconds", "settleSeconds", "wedgedPauseSeconds", "metricsPort"}
+)
+_MOST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +108,52 @@ def _value(key: str, value: Any, default: Any) -> Any:  # noqa: ANN401 - yaml's 
     if key == "caBundle":
         return _certificates(value)
     if isinstance(default, tuple):
-        return tuple(str(item) for item in _sequence(key, value))
+        words = tuple(str(item) for item in _sequence(key, value))
+        return tuple(map(_network, words)) if key == "operatorCidrs" else words
     if isinstance(default, bool | str) and not isinstance(value, type(default)):
         raise InvalidSettings(f"{key} must be a {type(default).__name__}, not {value!r}")
     if isinstance(default, float | int) and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise InvalidSettings(f"{key} must be a number, not {value!r}")
-    _check_address(key, value)
+    if isinstance(value, int | float):
+        _check_number(key, value, whole=isinstance(default, int))
+    else:
+        _check_word(key, value)
     return type(default)(value)
 
 
-def _check_address(key: str, value: object) -> None:
+def _check_number(key: str, value: float, *, whole: bool) -> None:
+    """No worker, or a probe every -1 seconds, would be found out by endpoints that are never looked at."""
+    if not math.isfinite(value) or (whole and value != int(value)):
+        raise InvalidSettings(f"{key} must be a {'whole ' if whole else ''}number, not {value!r}")
+    if value < 0 or (value == 0 and key not in _MAY_BE_ZERO):
+        raise InvalidSettings(
+            f"{key} must be {'0 or ' if key in _MAY_BE_ZERO else ''}more than 0, not {value!r}"
+        )
+    if key == "metricsPort" and value > _MOST_PORT:
+        raise InvalidSettings(f"metricsPort must be 0 to {_MOST_PORT}, not {value!r}")
+
+
+def _check_word(key: str, value: str) -> None:
+    if key == "logFormat" and value not in LOG_FORMATS:
+        raise InvalidSettings(f"logFormat must be {' or '.join(LOG_FORMATS)}, not {value!r}")
+    if key == "defaultEngineVersion" and not _VERSION.fullmatch(value):
+        raise InvalidSettings(f'defaultEngineVersion must be like "0.32" or "0.32.0", not {value!r}')
+    if key in ("namespace", "leaseName") and not value:
+        raise InvalidSettings(f"{key} must not be empty: leave it out for the default")
+    _check_address(key, value)
+
+
+def _network(text: str) -> str:
+    """Of a NetworkPolicy: a wrong one would be refused in every namespace."""
+    with suppress(ValueError):
+        if "/" in text and ipaddress.ip_network(text, strict=False):
+            return text
+    raise InvalidSettings(f"operatorCidrs: {text!r} is not like 10.0.0.0/8, 192.0.2.7/32 or fd00::/8")
+
+
+def _check_address(key: str, value: str) -> None:
     """An address that is no such address would be found out by pods; it is not shown, since it may hold a password."""
-    if not isinstance(value, str) or not value:
+    if not value:
         return
     if key in ("hubMirror", "proxy") and not value.startswith(("http://", "https://")):
         raise InvalidSettings(f"{key} must be a URL that begins with http:// or https://")

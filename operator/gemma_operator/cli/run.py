@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _settings(args: argparse.Namespace) -> OperatorSettings:
 def _check(settings: OperatorSettings) -> None:
     if not 0 <= settings.metrics_port <= 65535:
         raise UsageError(f"--metrics-port must be 0 to 65535, not {settings.metrics_port}")
-    if settings.probe_period_seconds <= 0:
+    if not 0 < settings.probe_period_seconds < math.inf:
         raise UsageError(f"--probe-period must be more than 0 seconds, not {settings.probe_period_seconds}")
     if settings.catalog_dir and not Path(settings.catalog_dir).is_dir():
         raise UsageError(f"--catalog: {settings.catalog_dir} is not a folder")

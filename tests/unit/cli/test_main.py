@@ -180,6 +180,7 @@ def test_the_module_runs_as_a_program():
         (["--settings", "/nowhere/settings.yaml"], "cannot read the settings /nowhere/settings.yaml"),
         (["--metrics-port", "70000"], "--metrics-port must be 0 to 65535"),
         (["--probe-period", "0"], "--probe-period must be more than 0"),
+        (["--probe-period", "nan"], "--probe-period must be more than 0"),
         (["--catalog", "/nowhere"], "--catalog: /nowhere is not a folder"),
     ],
 )
