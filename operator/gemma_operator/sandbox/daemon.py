@@ -26,6 +26,7 @@ from gemma_operator.sandbox.watching import READ_BUFFER_BYTES, Watch
 
 _log = logging.getLogger("gemma_operator.sandbox.daemon")
 _ATTEMPTS = 5
+_FIRST_PAUSE_SECONDS = 0.1
 
 
 class Server:
@@ -42,36 +43,45 @@ class Server:
         await self._patch(path, body, content_type="application/strategic-merge-patch+json")
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """A Secret; None where there is none, or no answer: who asks asks again."""
-        try:
-            async with self._session.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") as response:
-                found: dict[str, Any] = orjson.loads(await response.read())
-                return found if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _log.warning("Secret %s/%s: %s", namespace, name, error or type(error).__name__)
-            return None
+        """A Secret; None where there is none. One that cannot be had at once is not taken for missing."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._session.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") as response:
+                    if response.status == 200:
+                        found: dict[str, Any] = orjson.loads(await response.read())
+                        return found
+                    if response.status == 404:
+                        return None
+                    _log.warning("Secret %s/%s: %d", namespace, name, response.status)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                _log.warning("Secret %s/%s: %s", namespace, name, error or type(error).__name__)
+            await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+        return None
 
     async def apply(self, path: str, body: dict[str, Any]) -> None:
-        """Server-side apply."""
-        await self._patch(
-            f"{path}?fieldManager=sandbox&force=true", body, content_type="application/apply-patch+yaml"
-        )
+        """Server-side apply; raises OSError where the server took none of several."""
+        path = f"{path}?fieldManager=sandbox&force=true"
+        if not await self._patch(path, body, content_type="application/apply-patch+yaml"):
+            raise ConnectionError(f"{path} was not taken")
 
-    async def _patch(self, path: str, body: dict[str, Any], *, content_type: str) -> None:
+    async def _patch(self, path: str, body: dict[str, Any], *, content_type: str) -> bool:
+        """Whether it was answered for good: taken, or refused as it would be the next time."""
         data = orjson.dumps(body)
         for attempt in range(_ATTEMPTS):
             try:
                 async with self._session.patch(
                     path, data=data, headers={"Content-Type": content_type}
                 ) as response:
-                    if response.status < 500 and response.status != 429:
-                        if response.status >= 300 and response.status not in {404, 409}:
+                    # 409: others wrote that often meanwhile; another pod of this name is 422
+                    if response.status < 500 and response.status not in {409, 429}:
+                        if response.status >= 300 and response.status != 404:
                             _log.error("%s: %d %s", path, response.status, (await response.text())[:300])
-                        return
+                        return True
             except (aiohttp.ClientError, TimeoutError) as error:
                 _log.warning("%s: %s", path, error or type(error).__name__)
-            await asyncio.sleep(0.1 * 2**attempt)
+            await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
         _log.error("%s: given up after %d attempts", path, _ATTEMPTS)
+        return False
 
 
 async def run(folder: StateFolder) -> None:

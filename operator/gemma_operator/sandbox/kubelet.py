@@ -246,12 +246,15 @@ class PodLife:
             await listener.open()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not on when new orders come: a probe that may succeed now need not wait."""
-        self._told.clear()
+        """Wait, but not on when new orders come: a probe that may succeed now need not wait.
+
+        Those that came since the last pause count too: whoever pauses may have looked at the orders before them.
+        """
         try:
             await asyncio.wait_for(self._told.wait(), seconds)
         except TimeoutError:
             return
+        self._told.clear()
         if self._listener is not None:
             await self._keep_door(self._listener)
 

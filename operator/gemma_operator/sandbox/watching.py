@@ -6,7 +6,6 @@ Smaller than the operator's cache on purpose: whole objects, no paging, no cutti
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -91,10 +90,9 @@ class Watch:
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait for their end."""
+    """Cancel tasks and wait for their end, whatever it was: who cancels has more to do, and errors were reported."""
     living = [task for task in tasks if task is not None]
     for task in living:
         task.cancel()
-    for task in living:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    if living:
+        await asyncio.wait(living)

@@ -6,7 +6,7 @@ import json
 import aiohttp
 import pytest
 
-from gemma_operator.sandbox import block
+from gemma_operator.sandbox import block, probes
 from gemma_operator.sandbox.kubelet import Kubelet
 
 BODY = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1})
@@ -20,6 +20,8 @@ class Watched:
         self.host, self.http = host, http
         self.kubelet = Kubelet(http=http, write_status=self._write)
         self._written: asyncio.Queue[dict] = asyncio.Queue()
+        #: What happens once while a status is on its way.
+        self.meanwhile = lambda: None
 
     def a_pod(self, *, args=("--served-model-name=chat",), probes=None, **orders: object) -> dict:
         started = {"periodSeconds": 0.01, "timeoutSeconds": 5, "failureThreshold": 3}
@@ -35,6 +37,8 @@ class Watched:
         }
 
     async def _write(self, _: dict, patch: dict) -> None:
+        happens, self.meanwhile = self.meanwhile, lambda: None
+        happens()
         await self._written.put(patch["status"])
 
     async def next(self) -> tuple[bool, dict]:
@@ -56,6 +60,8 @@ class Watched:
                 return False
         except aiohttp.ClientConnectorError:
             return True
+        except aiohttp.ClientError:
+            return False  # it was let in just as the door closed
 
 
 @pytest.fixture
@@ -108,6 +114,31 @@ async def test_ready_follows_the_orders(watched):
     assert not await watched.refused()
 
 
+async def test_an_order_that_comes_while_a_wait_is_being_said_is_not_missed(watched):
+    """The next look by itself is a minute later."""
+    watched.meanwhile = lambda: watched.kubelet.changed(watched.a_pod())
+    watched.kubelet.changed(watched.a_pod(waits_with=json.dumps({"reason": "ErrImagePull"})))
+    ready, container = await watched.next()
+    assert (ready, container["state"]["waiting"]["reason"]) == (False, "ErrImagePull")
+    assert (await watched.next())[0]
+
+
+async def test_an_order_that_comes_while_the_start_up_probe_is_answered_is_not_missed(watched, monkeypatch):
+    """The next probe by itself is a minute later."""
+    asks = {"exec": {"command": ["python3", "-c", "SCRIPT", "/v1/chat/completions", BODY]}}
+    seldom = {"startupProbe": {**asks, "periodSeconds": 60, "timeoutSeconds": 5}}
+    played = probes.succeeds
+
+    async def and_told(*asked, **how):
+        succeeded = await played(*asked, **how)
+        watched.kubelet.changed(watched.a_pod(probes=seldom))
+        return succeeded
+
+    monkeypatch.setattr(probes, "succeeds", and_told)
+    watched.kubelet.changed(watched.a_pod(probes=seldom, fault="no-token"))
+    assert (await watched.next())[0]
+
+
 async def test_a_change_of_something_else_writes_nothing(watched):
     watched.kubelet.changed(watched.a_pod())
     await watched.next()
@@ -128,6 +159,23 @@ async def test_a_deleted_pod_is_refused(watched):
     pod = watched.a_pod()
     watched.kubelet.changed(pod)
     await watched.next()
+    watched.kubelet.gone(pod)
+    async with asyncio.timeout(10):
+        while not await watched.refused():
+            pass
+
+
+async def test_a_pod_whose_life_ended_by_a_fault_of_ours_is_refused_when_it_goes(watched):
+    def fails():
+        raise RuntimeError("a fault of ours")
+
+    watched.meanwhile = fails
+    pod = watched.a_pod()
+    watched.kubelet.changed(pod)
+    async with asyncio.timeout(10):
+        while await watched.refused():
+            pass
+    assert await watched.says_nothing(seconds=0.1)
     watched.kubelet.gone(pod)
     async with asyncio.timeout(10):
         while not await watched.refused():

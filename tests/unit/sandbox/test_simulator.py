@@ -1,8 +1,10 @@
 """A simulated server over HTTP, on an address of its own."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
+import socket
 
 import aiohttp
 import pytest
@@ -26,6 +28,7 @@ class Simulated:
         self, server: ModelServer, listener: Listener, base: str, http: aiohttp.ClientSession
     ) -> None:
         self.server, self.listener, self.base, self.http = server, listener, base, http
+        self.host = base.removeprefix("http://").partition(":")[0]
 
     async def get(self, path: str) -> tuple[int, str]:
         async with self.http.get(self.base + path) as response:
@@ -242,3 +245,16 @@ async def test_a_pooled_connection_does_not_outlive_the_server(simulated):
             await simulated.listener.close(drain_seconds=60)
         with pytest.raises(aiohttp.ClientConnectorError):
             await pooling.get(simulated.base + "/health")
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_connects_just_as_it_closes_is_not_left_waiting(simulated, turns):
+    """By how many turns of the event loop it was earlier."""
+    with socket.create_connection((simulated.host, ARGUMENTS.port)) as client:
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await simulated.listener.close(drain_seconds=60)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
