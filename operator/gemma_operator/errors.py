@@ -14,7 +14,8 @@ GemmaOperatorError
 │   ├── Unauthorized         401: the credentials are stale
 │   ├── Rejected             400, 422: admission or validation; sending it again changes nothing
 │   ├── TooManyRequests      429, 503: with the seconds that the server asked for
-│   └── Unreachable          no answer: refused, reset, timed out
+│   ├── Unreachable          no answer: refused, reset, timed out
+│   └── NotLeader            a write that was not sent: this process does not hold the Lease any more
 └── EngineError              a model server did not answer as one does
 
 A message says what to change. Nothing catches `Exception` but the outermost loops: a worker, which counts it and
@@ -98,6 +99,10 @@ class TooManyRequests(ApiError):
 
 class Unreachable(ApiError):
     """No answer at all."""
+
+
+class NotLeader(ApiError):
+    """A write that was not sent: somebody else may be the leader by now. Never worth a retry here."""
 
 
 class EngineError(GemmaOperatorError):

@@ -87,11 +87,11 @@ class Cache(Generic[T]):
             try:
                 if not self._version:
                     await self._list()
+                    started = time.monotonic()
                 await self._watch()
-            except Gone:
-                self._version = ""  # listed again at once: nothing is wrong with the server
-                continue
             except ApiError as error:
+                if isinstance(error, Gone):
+                    self._version = ""
                 await self._pause(error, lived_seconds=time.monotonic() - started)
             else:
                 # the server ends streams by itself; one that ends at once must not become a hot loop
@@ -117,7 +117,9 @@ class Cache(Generic[T]):
         for namespace, name in self._records.prune(listed, version=int(version)):
             logger.info("%s %s/%s went while it was not watched", self.resource.full_name, namespace, name)
         self._version = version
-        self._is_well()
+        self.failure = (
+            None  # a watch that works has to show that all is well: a list that is followed by none is dear
+        )
         self.synced.set()
 
     async def _watch(self) -> None:

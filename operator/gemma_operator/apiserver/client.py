@@ -1,8 +1,8 @@
 """One call to the API server: dicts in, dicts out, errors as a tree, and every call has an end.
 
 No models, no discovery, no waiting: what to do about an error is the caller's to say, because a reconcile
-waits differently from a cache. Writes ask the fence first, so that a leader that was paused past its Lease
-and woke up writes nothing.
+waits differently from a cache. A write asks the fence each time that it is sent, so that a leader that was
+paused past its Lease and woke up writes nothing, in the middle of a login neither.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gemma_operator.apiserver import answers
 from gemma_operator.apiserver.resources import EVENTS, Resource
 from gemma_operator.apiserver.session import SessionHolder
 from gemma_operator.apiserver.transport import OnRequest, Request, Transport, decoded, lines
-from gemma_operator.errors import ApiError
+from gemma_operator.errors import NotLeader
 
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"  # JSON is yaml: the server takes it, and orjson writes it
@@ -25,10 +25,6 @@ _MERGE = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 #: The server sends a bookmark about once a minute; a stream that is silent for longer is dead.
 _INACTIVITY_SECONDS = 90.0
-
-
-class NotLeader(ApiError):
-    """A write that was not sent: somebody else may be the leader by now. Never worth a retry here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +229,10 @@ class Client:
         params: Mapping[str, str] | None = None,
         content_type: str = _JSON,
     ) -> dict[str, Any]:
-        if not self._fence():
-            raise NotLeader(f"{doing}: not sent, this process does not hold the Lease any more")
+        def before_sending() -> None:
+            if not self._fence():
+                raise NotLeader(f"{doing}: not sent, this process does not hold the Lease any more")
+
         return await self._transport.call(
             Request(
                 method,
@@ -244,6 +242,7 @@ class Client:
                 {"Content-Type": content_type},
                 orjson.dumps(body),
                 timeout_seconds=self._timeout_seconds,
+                before_sending=before_sending,
             )
         )
 

@@ -38,6 +38,8 @@ class Request:
     timeout_seconds: float | None = 30.0
     #: The longest silence within an answer.
     inactivity_seconds: float | None = None
+    #: Called each time that it is about to be sent, after every login; what it raises keeps it here.
+    before_sending: Callable[[], None] = lambda: None
 
 
 class Transport:
@@ -93,6 +95,7 @@ class Transport:
         return response
 
     async def _send_over(self, session: aiohttp.ClientSession, request: Request) -> aiohttp.ClientResponse:
+        request.before_sending()
         return await session.request(
             request.method,
             self._holder.server + request.path,

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from gemma_operator.apiserver.client import NotLeader
 from gemma_operator.backends.decision import Ask, Decision
 from gemma_operator.backends.kubernetes import unmade_jobs
 from gemma_operator.backends.kubernetes.act import Act
@@ -25,6 +24,7 @@ from gemma_operator.controller.policies import decide
 from gemma_operator.controller.seen import targets, view_of
 from gemma_operator.engines.base import Engine
 from gemma_operator.engines.registry import ENGINES
+from gemma_operator.errors import NotLeader
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.probing.prober import Prober
 

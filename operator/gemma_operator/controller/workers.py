@@ -13,10 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
-from gemma_operator.apiserver.client import NotLeader
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.queue import Queue
-from gemma_operator.errors import ApiError, GemmaOperatorError, TooManyRequests
+from gemma_operator.errors import ApiError, GemmaOperatorError, NotLeader, TooManyRequests
 
 logger = logging.getLogger(__name__)
 

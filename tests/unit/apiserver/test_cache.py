@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from contextlib import asynccontextmanager
 
@@ -136,6 +137,22 @@ async def test_a_410_inside_the_stream_lists_again(api, client, until):
         api.remove(PODS, "goes", namespace="team", quietly=True)
         api.send({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}})
         await until(lambda: cache.get("team", "goes") is None)
+
+
+async def test_a_server_that_forgets_each_list_at_once_is_listed_ever_more_seldom(
+    api, client, until, monkeypatch
+):
+    pauses = []
+    monkeypatch.setattr(cache_module, "_LONGEST_PAUSE_SECONDS", 15.0)
+    monkeypatch.setattr(cache_module, "_jittered", lambda seconds: pauses.append(seconds) or 0)
+    async with running(a_cache(client)):
+        api.faults.append(Fault(410, times=10**6, path_part="watch=true"))
+        api.drop_streams()
+        await until(lambda: len(pauses) >= 8)
+        lists = sum("watch" not in query for _, _, query in api.requests)
+    ceilings = pauses[-5:]
+    assert all(later == 2 * earlier for earlier, later in itertools.pairwise(ceilings))
+    assert lists <= len(pauses) + 1
 
 
 @pytest.mark.parametrize("code", [500, 429, 503])

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.kubeapi import Fault, KubeApi
 from gemma_operator.apiserver.answers import error_from
-from gemma_operator.apiserver.client import Client, NotLeader
+from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.resources import DEPLOYMENTS, NODES, PODS, SERVICES
 from gemma_operator.apiserver.session import SessionHolder
 from gemma_operator.errors import (
@@ -18,6 +18,7 @@ from gemma_operator.errors import (
     Forbidden,
     Gone,
     NotFound,
+    NotLeader,
     Rejected,
     TooManyRequests,
     Unauthorized,
@@ -193,6 +194,23 @@ async def test_a_delete_spares_a_namesake_with_another_uid(api, client):
         PODS, namespace="team", name="p", uid=api.objects["pods"]["team", "p"]["metadata"]["uid"]
     )
     assert ("team", "p") not in api.objects["pods"]
+
+
+async def test_a_fence_that_closes_during_a_login_stops_the_write_that_is_sent_again(api):
+    """The server refused the token; reading another one took longer than the Lease lasted."""
+    leading = True
+
+    def log_in():
+        nonlocal leading
+        leading = not api.requests
+        return api.connection("stale" if leading else "secret")
+
+    holder = SessionHolder(log_in)
+    with pytest.raises(NotLeader):
+        await Client(holder, fence=lambda: leading).create(SERVICES, a_service())
+    assert api.count("POST") == 1
+    assert not api.objects.get("services")
+    await holder.close()
 
 
 async def test_a_closed_fence_stops_every_write_and_no_read(api, holder):

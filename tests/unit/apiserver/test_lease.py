@@ -8,10 +8,10 @@ import re
 import pytest
 
 from fakes.kubeapi import Fault
-from gemma_operator.apiserver.client import Client, NotLeader
+from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.lease import AlwaysLeader, Elector, LeaseSettings
 from gemma_operator.apiserver.resources import LEASES, SERVICES
-from gemma_operator.errors import InvalidSettings
+from gemma_operator.errors import InvalidSettings, NotLeader
 
 
 class Candidate:

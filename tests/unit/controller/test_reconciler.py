@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from gemma_operator.apiserver.client import NotLeader
 from gemma_operator.backends.kubernetes.act import Act
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.caches import PodSeen
 from gemma_operator.controller.reconciler import Parts, Reconciler
 from gemma_operator.engines.registry import engine_named
-from gemma_operator.errors import NotFound
+from gemma_operator.errors import NotFound, NotLeader
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.planner.plan import to_annotation
 from gemma_operator.probing.prober import Prober

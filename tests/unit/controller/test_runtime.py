@@ -10,7 +10,7 @@ import pytest
 
 from fakes.kubeapi import Fault, KubeApi
 from gemma_operator.apiserver.cache import Cache
-from gemma_operator.apiserver.client import Client, NotLeader
+from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.lease import Elector, LeaseSettings
 from gemma_operator.apiserver.resources import GEMMA_DEPLOYMENTS, LEASES, PODS, SERVICES
 from gemma_operator.apiserver.session import SessionHolder
@@ -19,6 +19,7 @@ from gemma_operator.controller import runtime as runtime_module
 from gemma_operator.controller.queue import Queue
 from gemma_operator.controller.runtime import Runtime
 from gemma_operator.controller.watch import Watch
+from gemma_operator.errors import NotLeader
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import logging
 
 import pytest
 
-from gemma_operator.apiserver.client import NotLeader
 from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.queue import Queue
 from gemma_operator.controller.workers import work
-from gemma_operator.errors import Conflict, Forbidden, TooManyRequests
+from gemma_operator.errors import Conflict, Forbidden, NotLeader, TooManyRequests
 
 KEY = Key("team", "chat")
 
