@@ -35,6 +35,7 @@ NAME = "demo"
 SAMPLES = ROOT / "manifests/samples"
 #: What a sample is meant for, where it is not meant to serve: condition type and reason.
 MEANT = {"does-not-fit": ("Stalled", "NothingFits"), "plan-only": ("Suspended", "Suspended")}
+#: For each step: a laptop takes seconds, two busy cores a minute.
 LIMIT_SECONDS = 120
 LEAST_READY, LEAST_POOLS = 6, 4
 
@@ -87,7 +88,10 @@ def operator(sandbox: Sandbox, log: Path) -> Iterator[int]:
             start_new_session=True,  # Ctrl-C is ours to hand on
         )
     try:
-        port = wait("the operator to start", lambda: _metrics_port(process, log), seconds=30)
+        try:
+            port = wait("the operator to start", lambda: _metrics_port(process, log), seconds=LIMIT_SECONDS)
+        except Failed as error:
+            raise Failed(f"{error}; it said:\n{log.read_text()}") from None
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
@@ -100,7 +104,7 @@ def operator(sandbox: Sandbox, log: Path) -> Iterator[int]:
 def _metrics_port(process: subprocess.Popen[bytes], log: Path) -> int | None:
     text = log.read_text()
     if process.poll() is not None:
-        raise Failed(f"the operator ended:\n{text}")
+        raise Failed("the operator ended")
     found = re.search(r"metrics on port (\d+)", text)
     return int(found.group(1)) if found and "leading" in text else None
 
