@@ -54,7 +54,7 @@ class Listener:
             server.pre_shutdown()  # idle connections go at once: a pooled one must not reach a pod that is gone
             await server.shutdown(max(drain_seconds, _AT_ONCE_SECONDS))
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, server: web.Server[web.BaseRequest]) -> None:
+    async def _listen(self, loop: asyncio.AbstractEventLoop, server: web.Server) -> None:
         """Bound first and kept, then listening: who is cancelled in between leaves nothing that nobody closes."""
         self._socket = await loop.create_server(
             server, self._host, self._port, backlog=1024, start_serving=False
