@@ -22,7 +22,7 @@ from gemma_operator.backends.kubernetes.snapshot import Key, Placement, Snapshot
 from gemma_operator.catalog.records import Catalog
 from gemma_operator.controller.fleet import Fleet
 from gemma_operator.controller.inputs import Inputs
-from gemma_operator.controller.questions import Question, as_left, question_of, told
+from gemma_operator.controller.questions import Question, as_left, moment, question_of, told
 from gemma_operator.controller.surges import Surges
 from gemma_operator.hardware.pools import filtered
 from gemma_operator.planner import correction, explain
@@ -242,7 +242,7 @@ class PlacementDesk:
                 question.request,
                 catalog=self._catalog,
                 inputs_hash=question.inputs_hash,
-                planned_at=self._now_iso(),
+                planned_at=moment(question, now_iso=self._now_iso()),
                 unverified=question.unverified,
             )
             plan = told(replace(plan, left=choice.left, correction_mib=question.correction_mib))

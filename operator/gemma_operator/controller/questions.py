@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.snapshot import Key, Snapshot
@@ -33,6 +34,8 @@ class Question:
     inputs_hash: str
     unverified: tuple[str, ...]
     token: str
+    #: When the newest plan that is known was made; the next one is later, whatever this machine's clock says.
+    after: str = ""
     #: What its plan for the same inputs has learnt: see `planner.left` and `planner.correction`.
     left: tuple[LeftPool, ...] = ()
     correction_mib: int = 0
@@ -59,6 +62,7 @@ def question_of(snapshot: Snapshot, request: Request) -> Question:
         inputs_hash=snapshot.inputs_hash,
         unverified=snapshot.unknown_arguments,
         token=snapshot.ask_token,
+        after=_newest(snapshot),
     )
     plan = snapshot.plan
     if plan is None or plan.inputs_hash != snapshot.inputs_hash:
@@ -79,6 +83,22 @@ def question_of(snapshot: Snapshot, request: Request) -> Question:
     )
     after_seconds = spec.placement.capacity_timeout_seconds
     return replace(question, leaving=Leaving(plan.pool, after_seconds), kept=claim)
+
+
+def moment(question: Question, *, now_iso: str) -> str:
+    """When its plan is made. Of two plans the later is the newer, and this clock may be behind the last leader's."""
+    if now_iso > question.after:
+        return now_iso
+    try:
+        later = datetime.fromisoformat(question.after) + timedelta(seconds=1)
+        return later.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return now_iso  # a hand wrote it
+
+
+def _newest(snapshot: Snapshot) -> str:
+    said = (snapshot.status.get("plan") or {}).get("plannedAt", "")
+    return max(said, snapshot.plan.planned_at if snapshot.plan is not None else "")
 
 
 def told(plan: Plan) -> Plan:

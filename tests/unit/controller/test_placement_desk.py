@@ -13,6 +13,7 @@ from gemma_operator.controller.fleet import Optional
 from gemma_operator.controller.placement import Placed
 from gemma_operator.hardware.namespaces import NamespaceRules, quota_record
 from gemma_operator.planner.plan import to_status
+from plans import a_plan
 from unit.controller.builders import World, a_gd, an_l4
 from unit.planner.builders import a_pod
 
@@ -90,6 +91,33 @@ def test_an_unwritten_answer_is_the_claim_before_the_older_plan_and_not_after_it
     world.placed = [Placed(key(CHAT), new, 3, ())]
     world.desk.looked_at(replace(again, plan=new))
     assert [(claim.pool, claim.replicas) for claim in world.desk.claims()] == [(new.pool, 3)]
+
+
+@pytest.mark.parametrize(
+    ("stood", "made"),
+    [
+        ("2026-11-25T08:59:59Z", "2026-11-25T09:00:01Z"),
+        ("2026-11-25T09:00:30Z", "2026-11-25T09:00:31Z"),
+        ("9999-12-31T23:59:59Z", "2026-11-25T09:00:01Z"),
+        ("yesterday", "2026-11-25T09:00:01Z"),
+    ],
+    ids=["past", "the last leader's clock is ahead", "no time is later", "no time"],
+)
+def test_a_plan_is_made_after_the_one_that_it_replaces(stood, made):
+    """By the later one is known what stands and what is claimed: a plan that seemed older would be given up."""
+    world = World(an_l4())
+    world.ask(CHAT, plan=replace(a_plan(), planned_at=stood))
+    world.desk.step()
+    assert world.answer(CHAT).plan.planned_at == made
+
+
+def test_a_claim_stays_though_the_plan_before_it_was_made_by_a_clock_that_is_ahead():
+    world = World(an_l4())
+    old = replace(a_plan(), planned_at="2026-11-25T09:00:30Z")
+    asked = world.ask(CHAT, plan=old)
+    world.desk.step()
+    world.desk.looked_at(asked)
+    assert [claim.pool for claim in world.desk.claims()] == [world.answer(CHAT).plan.pool]
 
 
 def test_who_asks_anew_claims_nothing_of_its_old_plan():
