@@ -97,7 +97,7 @@ def moment(question: Question, *, now_iso: str) -> str:
 
 
 def _newest(snapshot: Snapshot) -> str:
-    said = (snapshot.status.get("plan") or {}).get("plannedAt", "")
+    said = str((snapshot.status.get("plan") or {}).get("plannedAt", ""))
     return max(said, snapshot.plan.planned_at if snapshot.plan is not None else "")
 
 
