@@ -25,15 +25,17 @@ engine.stdout.readline()
 FOR_EVER = "while True: signal.pause()"
 #: As vLLM 0.32 serves: listens, and when told to go closes its port, finishes what it has, and ends with 0.
 DRAINS = """
-import signal, socket, sys, os
+import signal, socket, sys, os, threading
 listening = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-def drain(*_):
-    if listening.fileno() >= 0:
-        listening.close()
-        print("draining")
-    else:
-        print("told again")
-signal.signal(signal.SIGTERM, drain)
+# by a thread of its own: a handler would not run for a signal that comes just before the main one waits to read
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def drain():
+    signal.sigwait({signal.SIGTERM})
+    listening.close()
+    print("draining")
+    signal.sigwait({signal.SIGTERM})
+    print("told again")
+threading.Thread(target=drain, daemon=True).start()
 print("listening")
 client, _ = listening.accept()
 print("accepted")

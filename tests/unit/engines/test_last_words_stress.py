@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import signal
 import subprocess
 import sys
 
@@ -72,6 +74,26 @@ def test_an_engine_without_any_standard_stream_goes_on_to_its_own_end(tmp_path):
     done = subprocess.run([sys.executable, "-c", launcher], timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 7
     assert (tmp_path / "reached").exists()
+
+
+def test_of_signals_in_quick_succession_none_is_lost(tmp_path):
+    """Each comes as soon as the one before was passed on: just when the first process goes back to its waiting."""
+    program = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # so that the stand-in itself loses none
+while True:
+    os.write(1, b".")
+    signal.sigwait({signal.SIGUSR1})
+"""
+    with subprocess.Popen(wrapped(tmp_path, program), stdout=subprocess.PIPE) as process:
+        for number in range(1000):
+            heard, _, _ = select.select([process.stdout], [], [], LIMIT_SECONDS / 10)
+            if not heard:
+                process.terminate()  # the lost one is heard with it
+            assert heard, f"signal {number} was lost"
+            assert process.stdout.read1(1) == b"."
+            process.send_signal(signal.SIGUSR1)
+        process.terminate()
 
 
 def test_children_of_children_keep_their_exit_codes_and_leave_no_dead(tmp_path):
