@@ -104,6 +104,51 @@ def test_a_command_that_is_not_there_says_so(tmp_path):
     assert "no-such-engine" in done.stderr
 
 
+#: As vLLM 0.32 leaves it where all of its processes are killed: the rings between them, what torch, NCCL and
+#: multiprocessing share, the region that KV is offloaded to.
+SHARED = ("psm_1a2b3c4d", "torch_99_1_0", "nccl-AbCdEf", "sem.mp-x", "vllm_offload_e0.mmap")
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A /dev/shm that outlived an engine."""
+    folder = tmp_path / "shm"
+    (folder / "a folder").mkdir(parents=True)
+    for name in SHARED:
+        (folder / name).touch()
+    return folder
+
+
+def test_shared_memory_of_an_earlier_life_is_freed_and_what_it_points_to_stays(tmp_path, shared):
+    (tmp_path / "elsewhere").touch()
+    (shared / "link").symlink_to(tmp_path / "elsewhere")
+    last_words.free(shared)
+    assert [left.name for left in shared.iterdir()] == ["a folder"]
+    assert (tmp_path / "elsewhere").exists()
+    last_words.free(tmp_path / "not there")
+
+
+@pytest.mark.parametrize(("pid", "left"), [(1, 0), (4711, len(SHARED))])
+def test_it_is_freed_before_the_engine_starts_and_only_by_the_first_process_of_a_container(
+    tmp_path, shared, pid, left
+):
+    """On a machine where others run, theirs lies there too."""
+    engine = (
+        f"import sys, pathlib; print(sum(map(pathlib.Path.is_file, pathlib.Path({str(shared)!r}).iterdir())))"
+    )
+    program = (
+        "import os, pathlib, sys\n"
+        "from gemma_operator.engines import last_words\n"
+        f"os.getpid = lambda: {pid}\n"
+        f"last_words.SHARED_MEMORY = pathlib.Path({str(shared)!r})\n"
+        f"last_words.main({str(tmp_path / 'log')!r}, 0, [sys.executable, '-c', {engine!r}])\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    assert int(printed) == left
+
+
 def test_a_line_is_read_without_its_colour_and_its_prefix():
     line = "\x1b[0;36m(EngineCore pid=9)\x1b[0;0m ERROR 11-26 06:29:14 [core.py:1510] torch.OutOfMemoryError: CUDA out"
     assert kept(line) == "torch.OutOfMemoryError: CUDA out"
