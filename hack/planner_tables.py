@@ -124,8 +124,9 @@ def compared_overheads(catalog: Catalog) -> Iterator[Compared]:
             max_batched_tokens=tokens,
             max_sequences=sequences,
             graphs_deducted=versions.rules(engine, version).graph_estimate_deducted and row["eager"] != "yes",
-            text_compiled=served_text_alone(row) and row["eager"] != "yes",
-            fp8_card=calculates_in_fp8(row),
+            capability=capability_of(row),
+            compiled=row["eager"] != "yes",
+            text_alone=served_text_alone(row),
         ).beside_load_bytes
         eager = ", eager" if row["eager"] == "yes" else ""
         cells = (
@@ -144,10 +145,10 @@ def served_text_alone(row: dict[str, str]) -> bool:
     return row["multimodal"].startswith("text only") and "by limit" not in row["multimodal"]
 
 
-def calculates_in_fp8(row: dict[str, str]) -> bool:
-    """From 8.9 on; ROCm's names are not numbers."""
+def capability_of(row: dict[str, str]) -> tuple[int, int]:
+    """As the log tells it; ROCm's names are not numbers, and none of NVIDIA's kernels is theirs."""
     major, _, minor = row["compute_capability"].partition(".")
-    return major.isdigit() and (int(major), int(minor)) >= (8, 9)
+    return (int(major), int(minor)) if major.isdigit() else (0, 0)
 
 
 def version_of(row: dict[str, str]) -> str:

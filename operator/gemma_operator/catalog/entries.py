@@ -6,11 +6,11 @@ would repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
+from gemma_operator.catalog import overheads
 from gemma_operator.catalog.incompatibilities import VLLM
-from gemma_operator.catalog.reading import Entry
+from gemma_operator.catalog.reading import Entry, inner
 from gemma_operator.catalog.records import (
     Accelerator,
     AttentionLayers,
@@ -26,12 +26,8 @@ from gemma_operator.catalog.records import (
     HostDemand,
     Linears,
     MachineType,
-    ModelRunner,
-    OverheadModel,
     Variant,
 )
-
-T = TypeVar("T")
 
 
 def variant(name: str, entry: Entry) -> Variant:
@@ -39,8 +35,8 @@ def variant(name: str, entry: Entry) -> Variant:
     return Variant(
         name=name,
         query_heads=entry.integer("queryHeads"),
-        sliding=_inner(entry.entry("sliding"), _layers),
-        full=_inner(entry.entry("full"), _layers),
+        sliding=inner(entry.entry("sliding"), _layers),
+        full=inner(entry.entry("full"), _layers),
         max_context_tokens=entry.integer("maxContextTokens"),
         modalities=frozenset(entry.texts("modalities")),
         largest_item_tokens=entry.integer_map("largestItemTokens"),
@@ -49,8 +45,8 @@ def variant(name: str, entry: Entry) -> Variant:
         key_as_value_parameters=entry.integer("keyAsValueParameters", 0),
         rope_dims=entry.integer("ropeDims"),
         forward_gib_per_1024_tokens=entry.number_map("forwardGibPer1024Tokens"),
-        drafter=_inner(entry.entry("drafter"), _drafter) if entry.has("drafter") else None,
-        linears=_inner(entry.entry("linears"), _linears) if entry.has("linears") else None,
+        drafter=inner(entry.entry("drafter"), _drafter) if entry.has("drafter") else None,
+        linears=inner(entry.entry("linears"), _linears) if entry.has("linears") else None,
     )
 
 
@@ -58,11 +54,11 @@ def _linears(entry: Entry) -> Linears:
     only = entry.integer_map("queriesOnly") if entry.has("queriesOnly") else {}
     return Linears(
         hidden=entry.integer("hidden"),
-        feed_forward=tuple(_inner(each, _feed_forward) for each in entry.entries("feedForward")),
+        feed_forward=tuple(inner(each, _feed_forward) for each in entry.entries("feedForward")),
         queries_only_sliding=only.get("sliding", 0),
         queries_only_full=only.get("full", 0),
         per_layer_input=entry.integer("perLayerInput", 0),
-        experts=_inner(entry.entry("experts"), _experts) if entry.has("experts") else None,
+        experts=inner(entry.entry("experts"), _experts) if entry.has("experts") else None,
     )
 
 
@@ -85,7 +81,7 @@ def _drafter(entry: Entry) -> Drafter:
         tokens=entry.integer("tokens"),
         disk_gib=entry.number("diskGib") if entry.has("diskGib") else None,
         minimum_engine_version=entry.text("minimumEngineVersion"),
-        evidence=tuple(_inner(each, _evidence) for each in entry.entries("evidence", ())),
+        evidence=tuple(inner(each, _evidence) for each in entry.entries("evidence", ())),
     )
 
 
@@ -175,18 +171,18 @@ def engine(name: str, entry: Entry) -> Engine:
         images=entry.text_map("images"),
         default_version=entry.text("defaultVersion"),
         known_versions=frozenset(entry.texts("knownVersions")),
-        rules=tuple(_inner(rule, _rules) for rule in entry.entries("rules")),
-        batch_tiers=tuple(_inner(tier, _batch_tier) for tier in entry.entries("batchTiers")),
+        rules=tuple(inner(rule, _rules) for rule in entry.entries("rules")),
+        batch_tiers=tuple(inner(tier, _batch_tier) for tier in entry.entries("batchTiers")),
         small_accelerators=entry.text_map("smallAccelerators"),
-        overhead=_inner(entry.entry("overhead"), _overhead),
+        overhead=inner(entry.entry("overhead"), overheads.overhead),
         block_size=entry.integer("blockSize"),
-        block_sizes=tuple(_inner(rule, _block_size) for rule in entry.entries("blockSizes")),
+        block_sizes=tuple(inner(rule, _block_size) for rule in entry.entries("blockSizes")),
         items_per_prompt=entry.integer("itemsPerPrompt"),
-        whole_items=_inner(entry.entry("wholeItems"), _whole_items)
+        whole_items=inner(entry.entry("wholeItems"), _whole_items)
         if entry.has("wholeItems")
         else ("0.0", {}),
-        expert_tiles=tuple(_inner(each, _expert_tile) for each in entry.entries("expertTiles", ())),
-        replica=_inner(entry.entry("replica"), _host_demand),
+        expert_tiles=tuple(inner(each, _expert_tile) for each in entry.entries("expertTiles", ())),
+        replica=inner(entry.entry("replica"), _host_demand),
         adapter_rank=entry.integer("adapterRank"),
     )
 
@@ -235,38 +231,6 @@ def _expert_tile(entry: Entry) -> ExpertTile:
     )
 
 
-def _overhead(entry: Entry) -> OverheadModel:
-    return OverheadModel(
-        base_gib=entry.number("baseGib"),
-        base_parallel_gib=entry.number("baseParallelGib"),
-        fp8_more_gib=entry.number("fp8MoreGib") if entry.has("fp8MoreGib") else 0.0,
-        runners=tuple(_inner(runner, _runner) for runner in entry.entries("runners")),
-        graphs_largest_batch=entry.integer("graphsLargestBatch"),
-        graphs_parallel_more_gib=entry.number("graphsParallelMoreGib"),
-        band_gib=entry.number("bandGib"),
-        invisible_mib=entry.integer("invisibleMib"),
-        hidden_by_sleep_mode_gib=entry.number("hiddenBySleepModeGib")
-        if entry.has("hiddenBySleepModeGib")
-        else 0.0,
-        sleep_mode_seen_since=entry.text("sleepModeSeenSince", "0.0"),
-        provisional=entry.boolean("provisional"),
-        source=entry.text("source"),
-    )
-
-
-def _runner(entry: Entry) -> ModelRunner:
-    return ModelRunner(
-        since=entry.text("since"),
-        name=entry.text("name"),
-        dense_only=entry.boolean("denseOnly", False),
-        held_mib_per_sequence=entry.number("heldMibPerSequence"),
-        sampler_mib_per_sequence=entry.number("samplerMibPerSequence"),
-        graphs_few_gib=entry.number("graphsFewGib"),
-        graphs_gib=entry.number("graphsGib"),
-        copies_words=entry.boolean("copiesWords", False),
-    )
-
-
 def _host_demand(entry: Entry) -> HostDemand:
     return HostDemand(
         cpu_millis=entry.integer("cpuMillis"),
@@ -275,9 +239,3 @@ def _host_demand(entry: Entry) -> HostDemand:
         memory_mib_per_accelerator=entry.integer("memoryMibPerAccelerator"),
         ephemeral_mib=entry.integer("ephemeralMib"),
     )
-
-
-def _inner(entry: Entry, build: Callable[[Entry], T]) -> T:
-    value = build(entry)
-    entry.done()
-    return value

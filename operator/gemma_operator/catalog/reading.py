@@ -7,9 +7,12 @@ Kept out: what the members mean; that is `loader`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from gemma_operator.errors import InvalidCatalog
+
+T = TypeVar("T")
 
 _CAPABILITY = re.compile(r"(\d+)\.(\d+)")
 
@@ -143,3 +146,10 @@ class Entry:
         if not isinstance(value, list | tuple):
             raise self.error(f"{key} must be a list, not {value!r}")
         return value
+
+
+def inner(entry: Entry, build: Callable[[Entry], T]) -> T:
+    """What is made of an entry, which then must have no member that nobody asked for."""
+    value = build(entry)
+    entry.done()
+    return value

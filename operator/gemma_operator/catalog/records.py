@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gemma_operator.catalog.incompatibilities import Incompatibility
+from gemma_operator.catalog.overheads import OverheadModel
 from gemma_operator.catalog.prices import NO_PRICES, Prices
 from gemma_operator.catalog.prices import Price as Price  # noqa: PLC0414 - records is where values are imported from
 
@@ -180,39 +181,6 @@ class BatchTier:
     minimum_visible_mib: int
     batched_tokens: int
     sequences: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRunner:
-    """One of the engine's model runners: what it keeps and what its profiling run takes."""
-
-    since: str
-    name: str
-    dense_only: bool  # until the next entry that holds, only models without experts are run by it
-    held_mib_per_sequence: float  # kept for good, for each of max_num_seqs
-    sampler_mib_per_sequence: float  # at the peak of its dry run
-    #: The estimate that is deducted for CUDA graphs, with few sizes and with all; 0: none is made.
-    graphs_few_gib: float
-    graphs_gib: float
-    copies_words: bool  # while it compiles for text alone: seen in logs
-
-
-@dataclass(frozen=True, slots=True)
-class OverheadModel:
-    """Memory beside weights and KV cache, GiB a GPU; see planner/vllm/overhead.py for the formula."""
-
-    base_gib: float
-    base_parallel_gib: float
-    fp8_more_gib: float
-    runners: tuple[ModelRunner, ...]
-    graphs_largest_batch: int
-    graphs_parallel_more_gib: float
-    band_gib: float
-    invisible_mib: int
-    hidden_by_sleep_mode_gib: float  # from the profiling run of older engines than the next
-    sleep_mode_seen_since: str
-    provisional: bool
-    source: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import BatchTier, Catalog, ModelRunner, Variant
+from gemma_operator.catalog.overheads import ModelRunner
+from gemma_operator.catalog.records import BatchTier, Catalog, Variant
 from gemma_operator.hardware.records import PoolShape
 from gemma_operator.planner import memory, steps
 from gemma_operator.planner.compatibility import Compatibility
@@ -33,21 +34,11 @@ SEQUENCES: Final = "max-num-seqs"
 UTILIZATION: Final = "gpu-memory-utilization"
 #: Of the user's environment: which model runner the engine takes.
 RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
-#: Cards that calculate in FP8 themselves (vLLM platforms/cuda.py).
-_FP8_SINCE: Final = (8, 9)
 _RUNNERS: Final = {"true": True, "false": False}
 ACCOUNTED: Final = frozenset(
     {
-        EAGER,
-        NO_HYBRID,
-        BLOCK_SIZE,
-        ATTENTION,
-        KV_CONNECTOR,
-        KV_OFFLOADING,
-        RUNNER,
-        BATCHED_TOKENS,
-        SEQUENCES,
-        UTILIZATION,
+        *(EAGER, NO_HYBRID, BLOCK_SIZE, ATTENTION, KV_CONNECTOR, KV_OFFLOADING, RUNNER),
+        *(BATCHED_TOKENS, SEQUENCES, UTILIZATION),
     }
 )
 
@@ -177,8 +168,9 @@ class Needs:
             max_batched_tokens=batched_tokens,
             max_sequences=sequences,
             graphs_deducted=self._rules.graph_estimate_deducted and not self.eager,
-            text_compiled=self.text_compiled,
-            fp8_card=_calculates_in_fp8(candidate.shape),
+            capability=_capability(candidate),
+            compiled=not self.eager,
+            text_alone=self._request.modalities <= TEXT_ONLY,
             second_runner=self._second_runner,
         )
 
@@ -213,10 +205,8 @@ class Needs:
 
     def overheads(self, candidate: Candidate, tier: BatchTier) -> Overheads:
         """By batch: the sequences that are tried, and the overhead of each; the last one takes least."""
-        key = (
-            *(candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier),
-            _calculates_in_fp8(candidate.shape),
-        )
+        capability = _capability(candidate)
+        key = (candidate.variant.name, candidate.precision, candidate.tensor_parallel, tier, capability)
         found = self._overheads.get(key)
         if found is None:
             given = self._flags.get(SEQUENCES)
@@ -255,8 +245,16 @@ class Needs:
         """Kept by what it depends on: tiers share batches, and most precisions share a forward pass."""
         variant = candidate.variant
         forward = overhead.forward_gib_per_1024_tokens(variant, candidate.precision)
-        fp8 = candidate.precision == overhead.FP8 and _calculates_in_fp8(candidate.shape)
-        key = (variant.name, forward, fp8, candidate.tensor_parallel, batch, sequences)
+        fp8 = candidate.precision == overhead.FP8
+        key = (
+            variant.name,
+            forward,
+            fp8,
+            _capability(candidate),
+            candidate.tensor_parallel,
+            batch,
+            sequences,
+        )
         found = self._sums.get(key)
         if found is None:
             terms = self.overhead_terms(candidate, batched_tokens=batch, sequences=sequences)
@@ -292,6 +290,5 @@ class Needs:
         return found
 
 
-def _calculates_in_fp8(shape: PoolShape | None) -> bool:
-    """Where nothing tells, as if it did: that takes more."""
-    return shape is None or shape.compute_capability is None or shape.compute_capability >= _FP8_SINCE
+def _capability(candidate: Candidate) -> tuple[int, int] | None:
+    return candidate.shape.compute_capability if candidate.shape is not None else None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import OverheadModel
+from gemma_operator.catalog.overheads import OverheadModel
 from gemma_operator.planner.memory import Device
 from gemma_operator.planner.values import Request
 from gemma_operator.planner.vllm import versions

@@ -13,12 +13,15 @@ from typing import Final
 from gemma_operator.catalog.records import AttentionLayers
 from gemma_operator.planner.needs import Row
 from gemma_operator.planner.values import Candidate
+from gemma_operator.planner.vllm.all_reduce import Buffers
 from gemma_operator.planner.vllm.overhead import Terms
 from gemma_operator.planner.words import number
 
 GIB: Final = 1024**3
+MIB: Final = 1024**2
 DRAFTER: Final = "drafter"
 COPIED: Final = "copied words"
+ADDING_UP: Final = "adding up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ def overhead_lines(
     if terms.workspace_gib:
         how = f"{number(batch)} tokens x {round(terms.workspace_gib * GIB / batch):,} B, kept for good"
         yield Line("overhead", "experts' workspace", _gib(terms.workspace_gib), how)
+    if size := terms.all_reduce.size_bytes:
+        yield Line("overhead", ADDING_UP, size, _adding_up(terms.all_reduce))
     rate = f"{terms.forward_gib * 1024 / batch:.4g} GiB"
     yield Line("overhead", "forward pass", _gib(terms.forward_gib), f"{number(batch)} tokens / 1024 x {rate}")
     yield Line("overhead", "sampler", _gib(terms.sampler_gib), _each(terms.sampler_gib, sequences))
@@ -70,12 +75,21 @@ def _overhead(terms: Terms) -> str:
         ("FP8 kernels", terms.fp8_gib),
         ("counts by word", True),
         ("experts' workspace", terms.workspace_gib),
+        (ADDING_UP, terms.all_reduce.size_bytes),
         ("the larger of forward pass and sampler", not terms.copied_gib),
         ("the largest of forward pass, sampler and copied words", terms.copied_gib),
         ("graphs", True),
         ("per-layer inputs", terms.inputs_gib),
     )
     return " + ".join(part for part, taken in parts if taken)
+
+
+def _adding_up(buffers: Buffers) -> str:
+    """What GPUs keep for it, in whole steps of the driver's."""
+    asked = f"{buffers.tensors} buffers x {number(buffers.tensor_bytes)} B"
+    if buffers.rounded_to_bytes <= MIB:
+        return asked
+    return f"in steps of {number(buffers.rounded_to_bytes // MIB)} MiB: {asked}"
 
 
 def _copied(terms: Terms, batch: int) -> str:

@@ -22,6 +22,7 @@ PLANS = {
     "heads on each GPU": ("E2B", "w4a16", "nvidia-l4", "--gpus", "8", "--modalities", "text"),
     "no graphs": ("E4B", "bf16", "nvidia-rtx-4090", "--eager", "--concurrency", "2"),
     "the first runner": ("31B", "bf16", "nvidia-b200", "--engine", "0.22.0", "--context", "65536"),
+    "adding up, as older engines do": ("31B", "bf16", "nvidia-b200", "--gpus", "2", "--engine", "0.24.0"),
     "a context that lies in the window": ("E4B", "bf16", "nvidia-l4", "--context", "300"),
     "too small": ("31B", "bf16", "nvidia-l4"),
 }

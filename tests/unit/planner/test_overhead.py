@@ -46,7 +46,7 @@ def terms_of(
     sequences=256,
     graphs=True,
     text=False,
-    fp8_card=False,
+    card=(8, 0),
 ):
     return terms(
         packaged().variants[variant],
@@ -57,8 +57,9 @@ def terms_of(
         max_batched_tokens=tokens,
         max_sequences=sequences,
         graphs_deducted=graphs and versions.rules(ENGINE, version).graph_estimate_deducted,
-        text_compiled=text and graphs,
-        fp8_card=fp8_card,
+        capability=card,
+        compiled=graphs,
+        text_alone=text,
     )
 
 
@@ -66,9 +67,10 @@ def overhead_gib(variant, **settings):
     return terms_of(variant, **settings).beside_load_bytes / GIB
 
 
-def calculates_in_fp8(row):
+def card_of(row):
+    """ROCm's names are not numbers."""
     found = re.fullmatch(r"(\d+)\.(\d)", row["compute_capability"])
-    return found is not None and (int(found[1]), int(found[2])) >= (8, 9)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def residuals():
@@ -85,7 +87,7 @@ def residuals():
             graphs=row["eager"] != "yes",
             # a limit for images leaves videos, with which words become vectors before what is compiled
             text=row["multimodal"].startswith("text only") and "by limit" not in row["multimodal"],
-            fp8_card=calculates_in_fp8(row),
+            card=card_of(row),
         )
         - float(row["overhead_gib"])
         for row in logs()
@@ -170,9 +172,9 @@ WORKSPACE = 1024 * 8 * (2816 + 2816) * 2 / GIB
         ("31B", {"text": True, "gpus": 2}, 0.6 + 256 * HELD + 0.375 + 0.67),
         ("31B", {"text": True, "version": "0.28.0"}, 0.25 + 256 * HELD + 0.375),
         # FP8 on a card that calculates in it
-        ("31B", {"precision": "fp8", "fp8_card": True}, 0.5 + 256 * HELD + 0.375 + ALL),
+        ("31B", {"precision": "fp8", "card": (8, 9)}, 0.5 + 256 * HELD + 0.375 + ALL),
         ("31B", {"precision": "fp8"}, 0.25 + 256 * HELD + 0.375 + ALL),
-        ("31B", {"fp8_card": True}, 0.25 + 256 * HELD + 0.375 + ALL),
+        ("31B", {"card": (8, 9)}, 0.25 + 256 * HELD + 0.375 + ALL),
     ],
 )
 def test_the_rule_itself(variant, settings, gib):
@@ -224,6 +226,7 @@ def test_per_layer_inputs_are_kept_for_a_whole_batch_and_count_to_the_engines_lo
         max_batched_tokens=tokens,
         max_sequences=256,
         graphs_deducted=True,
+        capability=(8, 0),
     )
     assert found.inputs_gib * 1024 == pytest.approx(mib)
     assert found.total_bytes - found.beside_load_bytes == pytest.approx(mib * 2**20, abs=1)
@@ -258,7 +261,7 @@ def test_26b_in_fp8_on_the_second_runner_is_met_part_by_part():
             sequences=int(row["sequences_effective"]),
             graphs=row["eager"] != "yes",
             text=True,
-            fp8_card="linear-backend" not in row["other_flags"],
+            card=(8, 9) if "linear-backend" not in row["other_flags"] else (8, 0),
         )
         kept = float(re.search(r"prints ([\d.]+) GiB consumed", row["note"])[1]) - float(
             row["load_gib_per_gpu"]

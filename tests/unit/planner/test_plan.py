@@ -71,7 +71,7 @@ def test_a_plan_is_what_the_status_shows():
         "maxBatchedTokens": 8192,
         "kvCachePrecision": "BF16",
         "gpuMemoryUtilization": 92,
-        "memoryMiB": {"weights": 30863, "kvCache": 39838, "overhead": 3891, "band": 1024, "total": 74592},
+        "memoryMiB": {"weights": 30863, "kvCache": 39326, "overhead": 4403, "band": 1024, "total": 74592},
         "tight": False,
         "unverified": False,
         "hourlyCost": {"amount": "9.8", "currency": "USD"},

@@ -21,8 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.records import ModelRunner, OverheadModel, Variant
-from gemma_operator.planner.vllm import versions
+from gemma_operator.catalog.overheads import ModelRunner, OverheadModel
+from gemma_operator.catalog.records import Variant
+from gemma_operator.planner.vllm import all_reduce, versions
 
 GIB: Final = 1024**3
 MIB: Final = 1024**2
@@ -30,6 +31,7 @@ EXPERTS: Final = "experts"
 SECOND: Final = "second"
 FP8: Final = "fp8"
 _BF16_BYTES: Final = 2
+_FP8_SINCE: Final = (8, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Terms:
     held_gib: float
     #: Scratch of the experts of one batch.
     workspace_gib: float
+    all_reduce: all_reduce.Buffers
     forward_gib: float
     sampler_gib: float
     #: The table of words, by the compiler, less the workspace that is made after it.
@@ -67,7 +70,7 @@ class Terms:
     def beside_load_bytes(self) -> int:
         """What start-up logs show: usable less load less KV cache."""
         kept = self.base_gib + self.fp8_gib + self.held_gib + self.workspace_gib
-        return int((kept + self.passing_gib + self.graphs_gib) * GIB)
+        return int((kept + self.passing_gib + self.graphs_gib) * GIB) + self.all_reduce.size_bytes
 
     @property
     def total_bytes(self) -> int:
@@ -85,25 +88,35 @@ def terms(  # noqa: PLR0913 - what it depends on, all by keyword
     max_batched_tokens: int,
     max_sequences: int,
     graphs_deducted: bool,
-    text_compiled: bool = False,
-    fp8_card: bool = False,
+    capability: tuple[int, int] | None,
+    compiled: bool = True,
+    text_alone: bool = False,
     second_runner: bool | None = None,
 ) -> Terms:
     """Expected on each GPU, off by at most `band_bytes`.
 
-    `text_compiled`: text alone is served, and not in eager mode. `fp8_card`: the card calculates in FP8 itself.
+    `compiled`: not in eager mode. `text_alone`: that is what is served. `capability`: the card's; None: nothing tells.
     """
     by = runner(model, variant, engine_version, second=second_runner)
     deducted = graphs_deducted and by.graphs_gib > 0
     more = 0.0 if tensor_parallel == 1 else model.graphs_parallel_more_gib
     workspace_gib = _workspace_bytes(variant, max_batched_tokens) / GIB
     # a table that is shared out was not seen copied: text alone on two GPUs (G4-021, G4-022)
-    copied = by.copies_words and text_compiled and tensor_parallel == 1
+    copied = by.copies_words and text_alone and compiled and tensor_parallel == 1
     words_gib = words_bytes(variant) / GIB if copied else 0.0
     return Terms(
         base_gib=model.base_gib if tensor_parallel == 1 else model.base_parallel_gib,
-        fp8_gib=model.fp8_more_gib if precision == FP8 and fp8_card else 0.0,
+        fp8_gib=model.fp8_more_gib if precision == FP8 and calculates_in_fp8(capability) else 0.0,
         workspace_gib=workspace_gib,
+        all_reduce=all_reduce.buffers(
+            model.all_reduce,
+            variant,
+            engine_version=engine_version,
+            capability=capability,
+            gpus=tensor_parallel,
+            max_batched_tokens=max_batched_tokens,
+            compiled=compiled,
+        ),
         copied_gib=max(0.0, words_gib - workspace_gib),
         held_gib=by.held_mib_per_sequence * max_sequences / 1024,
         forward_gib=forward_gib_per_1024_tokens(variant, precision) * max_batched_tokens / 1024,
@@ -135,6 +148,11 @@ def runner(
         if versions.parse(each.since) <= wanted and not (each.dense_only and EXPERTS in variant.parameters)
     ]
     return max(started, key=lambda each: versions.parse(each.since)) if started else model.runners[0]
+
+
+def calculates_in_fp8(capability: tuple[int, int] | None) -> bool:
+    """Cards that do by themselves (vLLM platforms/cuda.py). Where nothing tells, as if it did: that takes more."""
+    return capability is None or capability >= _FP8_SINCE
 
 
 def band_bytes(model: OverheadModel) -> int:
