@@ -90,6 +90,7 @@ class Operator:
             room_changed=self._room_changed,
             pool_touched=lambda name: self._pool_statuses.touched(name),  # noqa: PLW0108 - it is made below
             admitted=self._quarantine.saw,
+            node_went=self._quarantine.forget,
         )
         self._quarantine.changed = wake.quarantine
         self.watch = Watch(self._client, self._holder, on_deployment=wake.deployment, on_pool=wake.pool)

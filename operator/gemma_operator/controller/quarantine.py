@@ -58,6 +58,12 @@ class Quarantine:
         for resource in admission.resources:
             self._take((admission.node, resource), admission)
 
+    def forget(self, node: str) -> None:
+        """The node went; one that comes under its name begins anew."""
+        for pair in [pair for pair in self._rows if pair[0] == node]:
+            del self._rows[pair]
+            self._until.pop(pair, None)
+
     def _take(self, pair: tuple[str, str], admission: Admission) -> None:
         row = self._rows.setdefault(pair, _Row()) if admission.refused else self._rows.get(pair)
         if row is None:

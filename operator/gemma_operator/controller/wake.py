@@ -36,6 +36,7 @@ class Wake:
         room_changed: Callable[[], None],
         pool_touched: Callable[[str], None],
         admitted: Callable[[Admission | None], None] = lambda _admission: None,
+        node_went: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._look_at = look_at
         self._look_soon = look_soon
@@ -43,6 +44,7 @@ class Wake:
         self._room_changed = room_changed
         self._pool_touched = pool_touched
         self._admitted = admitted
+        self._node_went = node_went
         self._by_child: dict[Key, set[Key]] = {}
         self._by_job: dict[Key, set[Key]] = defaultdict(set)
         self._by_claim: dict[Key, set[Key]] = defaultdict(set)
@@ -73,8 +75,10 @@ class Wake:
         self._hardware_changed()
         self._room_changed()
 
-    def node(self, _change: Change[NodeRecord]) -> None:
+    def node(self, change: Change[NodeRecord]) -> None:
         """A node came, went, or changed in what is kept of it."""
+        if change.new is None:
+            self._node_went(change.place[1])
         self._hardware_changed()
         self._room_changed()
 

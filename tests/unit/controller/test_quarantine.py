@@ -53,6 +53,17 @@ def test_two_in_a_row_take_the_nodes_devices_out_of_the_room(world):
     assert world.changes == 1
 
 
+def test_of_a_node_that_went_nothing_is_kept_and_another_of_its_name_begins_anew(world):
+    """Autoscalers give each node a new name: what is kept of those that went would only grow."""
+    for uid, node in (("p1", "a"), ("p2", "a"), ("p3", "b"), ("p4", "b")):
+        world.pod(uid, node=node)
+    world.quarantine.forget("a")
+    assert world.pairs == {("b", GPU)}
+    assert [node for node, _ in world.quarantine._rows] == ["b"]
+    world.pod("p5", at=1, node="a")
+    assert world.pairs == {("b", GPU)}
+
+
 def test_the_same_pod_seen_twice_is_one_refusal(world):
     world.pod("p1")
     world.pod("p1")

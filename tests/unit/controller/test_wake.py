@@ -14,6 +14,7 @@ from gemma_operator.hardware.admissions import Admission
 from gemma_operator.hardware.nodeclaims import NodeClaimRecord
 from gemma_operator.hardware.records import PodRecord
 from snapshots import a_replica
+from unit.planner.builders import a_node
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Heard(list):
             hardware_changed=lambda: self.append("hardware"),
             room_changed=lambda: self.append("room"),
             pool_touched=lambda name: self.append(f"pool {name}"),
+            node_went=lambda name: self.append(f"{name} went"),
         )
 
     def knows(self, *names):
@@ -105,7 +107,7 @@ def test_a_slice_wakes_the_deployment_of_its_service(heard):
 
 
 def test_nodes_and_pools_change_hardware_before_room(heard):
-    heard.wake.node(Change(("", "n1"), None, None))
+    heard.wake.node(Change(("", "n1"), None, a_node("n1")))
     heard.wake.pool(Change(("", "p1"), None, {}))
     assert heard == ["hardware", "room", "hardware", "room"]
 
@@ -200,3 +202,10 @@ def test_the_job_of_its_weights_wakes_a_deployment(heard):
     heard.clear()
     heard.wake.job(Change(("team", "llm-v2-weights"), None, None))
     assert heard == []
+
+
+def test_a_node_that_went_is_told_by_its_name(heard):
+    heard.wake.node(Change(("", "n1"), a_node("n1"), a_node("n1", gpus=2)))
+    assert "n1 went" not in heard
+    heard.wake.node(Change(("", "n1"), a_node("n1"), None))
+    assert "n1 went" in heard
