@@ -26,7 +26,9 @@ from gemma_operator.controller.workers import OnResult, Reconcile, work
 
 logger = logging.getLogger(__name__)
 
+#: Together less than the 30 seconds that the kubelet grants a pod to end.
 _WORKERS_MAY_TAKE_SECONDS = 10.0
+_RELEASE_MAY_TAKE_SECONDS = 5.0
 _KOPF_MAY_TAKE_SECONDS = 8.0
 
 Job = Callable[[], Coroutine[Any, Any, None]]
@@ -95,7 +97,7 @@ class Runtime:
             self._queue.close()
             await self._finish_work()
             await _end([*tasks, *workers])
-            await self._election.release()
+            await self._release()
             await _end([*others, stopping])
             self._watch.stop()
             with suppress(TimeoutError):
@@ -139,6 +141,13 @@ class Runtime:
                 await self._queue.idle()
         except TimeoutError:
             logger.warning("%d reconciles did not end in time", self._queue.working)
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(_RELEASE_MAY_TAKE_SECONDS):
+                await self._election.release()
+        except TimeoutError:
+            logger.warning("the Lease was not released in time, a standby has to wait for its end")
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -145,6 +145,18 @@ async def test_work_that_does_not_end_is_left(api):
     assert holder_of(api) == ""
 
 
+async def test_a_server_that_does_not_answer_keeps_nobody_from_ending(api, monkeypatch):
+    """The kubelet would kill what takes longer than its patience, kopf's own end included."""
+    monkeypatch.setattr(runtime_module, "_RELEASE_MAY_TAKE_SECONDS", 0.05)
+    house = House(api)
+    await until(lambda: house.elector.leading)
+    never = asyncio.Event()
+    monkeypatch.setattr(Client, "update", lambda *_args: never.wait())
+    await house.end()
+    assert house.task.done()
+    assert holder_of(api) == "one"
+
+
 async def test_a_standby_has_everything_synced_and_takes_over_at_once(api):
     api.put(GEMMA_DEPLOYMENTS, "chat", namespace="team", spec={})
     spec = {"holderIdentity": "one", "leaseDurationSeconds": 2}
