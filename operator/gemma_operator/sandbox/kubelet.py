@@ -60,8 +60,7 @@ class Kubelet:
             else:
                 self._lives[uid][0].tell(pod)
         elif podstatus.runs_here(pod) and pod["spec"]["nodeName"] not in self._lost_nodes:
-            files = self._files.of(uid)
-            life = PodLife(pod, http=self._http, write_status=self._write_status, files=files)
+            life = PodLife(pod, http=self._http, write_status=self._write_status, files=self._files.of(uid))
             task = asyncio.create_task(life.run(), name=f"pod {pod['metadata']['name']}")
             task.add_done_callback(_report)
             self._lives[uid] = (life, task)
