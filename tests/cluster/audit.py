@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,21 @@ class Write:
         return self.verb == "apply" and self.code == _CREATED
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A moment, and where the log was then.
+
+    A line is written after what it tells of can be seen, so it is the moment at which a request came that tells
+    whether it was before: the API server runs on this machine and writes it as `at` is written.
+    """
+
+    offset: int
+    at: str
+
+
+START = Position(0, "")
+
+
 class AuditLog:
     """The audit log of one sandbox."""
 
@@ -49,22 +65,24 @@ class AuditLog:
         self._path = path
 
     @property
-    def position(self) -> int:
+    def position(self) -> Position:
         """Now, for `writes(since=…)`."""
-        return self._path.stat().st_size
+        return Position(self._path.stat().st_size, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
-    def writes(self, *, namespace: str = "", since: int = 0, user: str = OPERATOR) -> list[Write]:
-        """Writes of `user` in the order in which they were answered. Leases are no writes: they are heart-beats."""
+    def writes(self, *, namespace: str = "", since: Position = START, user: str = OPERATOR) -> list[Write]:
+        """Writes that `user` began since then, in the order in which they were answered, as far as they are written
+        down: one that can be seen may lack for a moment. Leases are no writes: they are heart-beats.
+        """
         return [_write(event) for event in self._events(namespace, since, user) if _counts(event)]
 
-    def _events(self, namespace: str, since: int, user: str) -> Iterator[dict[str, Any]]:
+    def _events(self, namespace: str, since: Position, user: str) -> Iterator[dict[str, Any]]:
         wanted = (user.encode(), f'"namespace":"{namespace}"'.encode() if namespace else b"")
         with self._path.open("rb") as log:
-            log.seek(since)
+            log.seek(since.offset)
             for line in log:
                 if line.endswith(b"\n") and all(words in line for words in wanted):
                     event = json.loads(line)
-                    if event["user"]["username"] == user:
+                    if event["user"]["username"] == user and event["requestReceivedTimestamp"] >= since.at:
                         yield event
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import yaml
 
-from cluster.waiting import until
+from cluster.waiting import LIMIT_SECONDS, until
 
 #: Short enough that a killed operator is followed soon, long enough for two busy cores.
 _SETTINGS = {
@@ -117,7 +117,7 @@ class Operator:
                 env=environment,
             )
 
-    def wait(self, *, within_seconds: float = 20) -> int:
+    def wait(self, *, within_seconds: float = LIMIT_SECONDS) -> int:
         """Until it ends by itself; the exit code."""
         assert self._process is not None
         return self._process.wait(timeout=within_seconds)
@@ -129,11 +129,11 @@ class Operator:
 
     def metrics(self) -> str:
         """What it tells Prometheus."""
-        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False, timeout=30).text
 
     def until_leading(self) -> None:
         """Until it holds the Lease, so until it may write."""
-        until(lambda: ": leading" in self.log or not self.runs, what="the operator leads", within_seconds=30)
+        until(lambda: ": leading" in self.log or not self.runs, what="the operator leads", within_seconds=90)
         assert self.runs, self.tail
 
     def ensure_running(self) -> None:
@@ -148,7 +148,7 @@ class Operator:
             self._process.kill()
             self._process.wait()
 
-    def stop(self, *, within_seconds: float = 20) -> int:
+    def stop(self, *, within_seconds: float = LIMIT_SECONDS) -> int:
         """SIGTERM; the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)

@@ -41,7 +41,7 @@ def answer(operator: Operator, path: str) -> tuple[int, dict[str, Any]]:
 def _get(operator: Operator, path: str) -> tuple[int, str]:
     url = f"http://127.0.0.1:{operator.metrics_port}{path}"
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=30) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.audit import AuditLog, Write
-from cluster.waiting import until
+from cluster.audit import AuditLog, Position, Write
+from cluster.waiting import LIMIT_SECONDS, until
 from gemma_operator.errors import ApiError, NotFound
 from gemma_operator.sandbox import fleet
 from gemma_operator.sandbox.plane import FAKE_NODE_ANNOTATION
@@ -39,6 +39,8 @@ _PLURALS = {"NetworkPolicy": "networkpolicies"}
 CHILDREN = ("ServiceAccount", "Service", "NetworkPolicy", "Deployment")
 ALL_CHILDREN = (*CHILDREN, "PodDisruptionBudget")
 _KUBECTL = Path(sys.executable).parent / "kubectl"
+#: Reasons of Events that tell of the plan and not of Ready.
+_OF_PLANS = frozenset({"Replanned", "CapacityTimeout", "PredictionOff"})
 _AT_ONCE = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
 _POOLS = {pool["name"].removeprefix("gke-"): pool for pool in fleet.default()["pools"]}
 _NODEPOOL = "cloud.google.com/gke-nodepool"
@@ -83,6 +85,7 @@ class Team:
         self.client = sandbox.client
         self.namespace = namespace
         self.audit = AuditLog(sandbox.audit_log)
+        self._joined = self.audit.position
         self._nodes: list[str] = []
         self._pools: list[str] = []
         self.client.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
@@ -158,7 +161,8 @@ class Team:
         """Tells the simulated engines of a deployment; None takes an order back."""
         told = {f"{PREFIX}{order.replace('_', '-')}": value for order, value in orders.items()}
         for pod in self.pods(name):
-            self.annotate(pod["metadata"]["name"], told, kind="Pod")
+            with contextlib.suppress(NotFound):  # it went meanwhile
+                self.annotate(pod["metadata"]["name"], told, kind="Pod")
 
     def delete(self, kind: str, name: str) -> None:
         """Deletes one object; its dependants go in the background."""
@@ -214,7 +218,7 @@ class Team:
         name: str,
         predicate: Callable[[Object], bool] = bool,
         *,
-        within_seconds: float = 30,
+        within_seconds: float = LIMIT_SECONDS,
     ) -> Object:
         """Waits until the object is there and so; the object."""
         last: list[Object | None] = [None]
@@ -230,7 +234,7 @@ class Team:
             shown = None if seen is None else {"metadata": _short(seen["metadata"]), **_rest(seen)}
             raise AssertionError(f"{error}; last seen: {json.dumps(shown, indent=1)}") from None
 
-    def gone(self, kind: str, name: str, *, within_seconds: float = 30) -> None:
+    def gone(self, kind: str, name: str, *, within_seconds: float = LIMIT_SECONDS) -> None:
         """Waits until the object is no more."""
         until(
             lambda: self.find(kind, name) is None,
@@ -238,7 +242,7 @@ class Team:
             within_seconds=within_seconds,
         )
 
-    def ready(self, name: str = "chat", *, within_seconds: float = 40) -> Object:
+    def ready(self, name: str = "chat", *, within_seconds: float = 90) -> Object:
         """Waits until the GemmaDeployment is Ready for the generation that stands, and at rest."""
         return self.sees("GemmaDeployment", name, _settled, within_seconds=within_seconds)
 
@@ -250,21 +254,21 @@ class Team:
             key=lambda event: event["eventTime"],
         )
 
-    def told(self, name: str = "chat") -> int:
+    def told(self, name: str = "chat") -> Position:
         """Waits for the Event of what Ready says, which is written after the status; the audit log's position then."""
 
         def is_told() -> bool:
             reason = condition(self.get("GemmaDeployment", name), "Ready")["reason"]
-            events = self.events(name)
+            events = [event for event in self.events(name) if event["reason"] not in _OF_PLANS]
             written = [str(write) for write in self.writes()].count("create Event")
             return bool(events) and events[-1]["reason"] == reason and written >= len(events)
 
         until(is_told, what="the Event of what Ready says is written")
         return self.audit.position
 
-    def writes(self, *, since: int = 0) -> list[Write]:
+    def writes(self, *, since: Position | None = None) -> list[Write]:
         """What the operator wrote in our namespace."""
-        return self.audit.writes(namespace=self.namespace, since=since)
+        return self.audit.writes(namespace=self.namespace, since=since or self._joined)
 
     def leave(self) -> None:
         """Gives everything back; what takes long goes on in the background."""

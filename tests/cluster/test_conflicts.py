@@ -40,6 +40,7 @@ def test_a_strangers_object_is_left_alone_until_it_goes(team, kind):
     message = condition(stalled, "Ready")["message"]
     assert f"{kind} chat" in message
     assert "delete it, or give this GemmaDeployment another name" in message
+    team.told()
     assert {write.kind for write in team.writes()} == {"status", "Event"}
     stands = team.get(kind, "chat")
     assert stands["metadata"]["uid"] == theirs["metadata"]["uid"]
@@ -56,7 +57,7 @@ def test_the_second_of_two_deployments_that_want_one_name_gets_a_conflict(team):
     team.apply(a_deployment("a.b", hardware={"pools": [pool]}))
     first = team.ready("a.b")
     pods = {pod["metadata"]["uid"] for pod in team.pods("a-b")}
-    since = team.audit.position
+    since = team.told("a.b")
     team.apply(a_deployment("a-b", hardware={"pools": [pool]}))
     second = team.sees("GemmaDeployment", "a-b", says("Stalled", "True", "Conflict"))
     assert "belongs to GemmaDeployment a.b" in condition(second, "Ready")["message"]
@@ -69,7 +70,7 @@ def test_the_second_of_two_deployments_that_want_one_name_gets_a_conflict(team):
     }
     assert team.get("GemmaDeployment", "a.b")["status"] == first["status"]
     team.delete("GemmaDeployment", "a.b")
-    team.ready("a-b", within_seconds=60)  # the garbage collector learns of a new CRD every 30 s
+    team.ready("a-b")  # the garbage collector learns of a new CRD every 30 s
     assert not {pod["metadata"]["uid"] for pod in team.pods("a-b")} & pods
 
 
@@ -79,7 +80,7 @@ def test_a_namesake_made_right_after_a_deletion_waits_for_the_old_children_to_go
     old = team.ready("chat")
     team.delete("GemmaDeployment", "chat")
     team.apply(a_deployment("chat", hardware={"pools": [pool]}))
-    new = team.ready("chat", within_seconds=60)
+    new = team.ready("chat")
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
     for kind in CHILDREN:
         (owner,) = team.get(kind, "chat")["metadata"]["ownerReferences"]

@@ -97,7 +97,7 @@ def test_pods_answer_and_the_address_does_not(team: Team, chat, misdirected, fig
     figure(f"writes of a Service that a policy misdirects, within a window: {tried}")
     assert 2 <= tried <= MOST_WRITES, "a field that is changed back is tried again, and not fought over"
     misdirected()
-    team.ready(within_seconds=WINDOW_SECONDS)
+    team.ready(within_seconds=3 * WINDOW_SECONDS)
     assert team.get("Service", "chat")["spec"]["ports"][0]["targetPort"] != 9999
     at_rest(team)
 
@@ -136,7 +136,7 @@ def test_a_controller_that_takes_a_field_back_is_named_and_not_fought_over(team:
     ]
     assert f"field manager {theirs[-1]} changes spec.ingress[0]" in message
     assert says("Healthy", "True")(said), "who is let in is another matter than whether it answers"
-    team.ready(within_seconds=WINDOW_SECONDS)
+    team.ready(within_seconds=3 * WINDOW_SECONDS)
     at_rest(team)
 
 

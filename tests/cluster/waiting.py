@@ -9,9 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
+#: Of a wait for what a quiet machine of two cores does in two or three seconds; nobody waits for its end.
+LIMIT_SECONDS = 60
 
 
-def until(look: Callable[[], T], *, what: str, within_seconds: float = 30) -> T:
+def until(look: Callable[[], T], *, what: str, within_seconds: float = LIMIT_SECONDS) -> T:
     """The first true thing that `look` gives."""
     deadline = time.monotonic() + within_seconds
     while not (seen := look()):
