@@ -26,7 +26,7 @@ def test_the_source_root_is_no_package():
     assert not (ROOT / "operator/__init__.py").exists()
 
 
-@pytest.mark.parametrize("lock", ["dev.txt", "runtime.txt", "go.txt"])
+@pytest.mark.parametrize("lock", ["dev.txt", "runtime.txt", "go.txt", "engine.txt"])
 def test_every_locked_package_is_pinned_and_hashed(lock):
     text = (ROOT / "requirements" / lock).read_text()
     pinned = re.findall(r"^[a-z0-9][^\s=]*==", text, re.MULTILINE | re.IGNORECASE)

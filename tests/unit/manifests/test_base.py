@@ -20,14 +20,16 @@ def objects():
     return [document for path in files for document in yaml.safe_load_all(path.read_text())]
 
 
-def of_kind(kind):
-    return next(document for document in objects() if document["kind"] == kind)
+def of_kind(kind, name="gemma-operator"):
+    """The only one of its kind, or the one of that name."""
+    found = [document for document in objects() if document["kind"] == kind]
+    return found[0] if len(found) == 1 else next(each for each in found if each["metadata"]["name"] == name)
 
 
-def granted(role):
+def granted(role, name="gemma-operator"):
     """`resource.group` → verbs."""
     rights = {}
-    for rule in of_kind(role)["rules"]:
+    for rule in of_kind(role, name)["rules"]:
         for resource in rule["resources"]:
             (group,) = rule["apiGroups"]
             rights.setdefault(f"{resource}.{group}".rstrip("."), set()).update(rule["verbs"])
@@ -81,15 +83,60 @@ def test_the_lease_and_the_seed_are_its_own():
     }
 
 
+ALL = {"create", "update", "patch", "delete", "deletecollection"}
+
+
+@pytest.mark.parametrize(
+    ("name", "rights"),
+    [
+        (
+            "gemma-operator-view",
+            {
+                "gemmadeployments.gemma-operator.io": {"get", "list", "watch"},
+                "gemmadeployments/status.gemma-operator.io": {"get"},
+                "gemmadeployments/scale.gemma-operator.io": {"get"},
+            },
+        ),
+        (
+            "gemma-operator-edit",
+            {
+                "gemmadeployments.gemma-operator.io": ALL,
+                "gemmadeployments/scale.gemma-operator.io": {"update", "patch"},
+            },
+        ),
+    ],
+)
+def test_a_team_with_a_role_of_kubernetes_own_may_use_its_deployments_and_write_no_status(name, rights):
+    assert granted("ClusterRole", name) == rights
+
+
+def test_who_may_edit_may_view_and_who_may_view_may_not_edit():
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    into = {
+        name: {
+            label.removeprefix(prefix)
+            for label, value in of_kind("ClusterRole", name)["metadata"]["labels"].items()
+            if label.startswith(prefix) and value == "true"
+        }
+        for name in ("gemma-operator", "gemma-operator-view", "gemma-operator-edit")
+    }
+    assert into == {
+        "gemma-operator": set(),
+        "gemma-operator-view": {"view", "edit", "admin"},
+        "gemma-operator-edit": {"edit", "admin"},
+    }
+
+
 @pytest.mark.parametrize("resource", resources.CHILDREN, ids=lambda resource: resource.kind)
 def test_every_child_that_is_known_to_the_client_may_be_made(resource):
     assert granted("ClusterRole")[resource.full_name] == MADE
 
 
 def test_no_right_is_a_wildcard_and_none_in_the_cluster_is_about_secrets():
-    text = (BASE / "rbac.yaml").read_text()
-    assert "*" not in text.replace("*.yaml", "")
-    assert all("secrets" not in rule["resources"] for rule in of_kind("ClusterRole")["rules"])
+    rules = [(document["kind"], rule) for document in objects() for rule in document.get("rules", ())]
+    assert {kind for kind, _ in rules} == {"ClusterRole", "Role"}
+    assert all("*" not in each for _, rule in rules for each in rule.values())
+    assert all("secrets" not in rule["resources"] for kind, rule in rules if kind == "ClusterRole")
 
 
 def test_of_crds_only_our_own_are_read():
