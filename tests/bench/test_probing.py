@@ -12,7 +12,8 @@ from aiohttp import web
 
 from gemma_operator.engines.registry import engine_named
 from gemma_operator.probing.exposition import sample
-from gemma_operator.probing.prober import Prober, Target
+from gemma_operator.probing.prober import Prober
+from gemma_operator.probing.targets import Target
 from gemma_operator.settings import OperatorSettings
 
 RECORDED = (Path(__file__).parents[1] / "data/vllm-0.32/metrics.txt").read_bytes()

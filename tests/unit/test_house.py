@@ -1,5 +1,7 @@
 """What holds for the whole house: its layout, its locks, and that nothing reaches outside the clone."""
 
+import ast
+import configparser
 import re
 import subprocess
 from pathlib import Path
@@ -83,3 +85,20 @@ def test_recorded_data_names_its_primary_source():
         if not any((each / "README.md").exists() for each in (folder, *folder.parents) if each != ROOT)
     ]
     assert without == []
+
+
+def test_what_calls_itself_pure_is_held_to_it():
+    """By the contract of `.importlinter` that forbids I/O and clocks, one by one or with its whole room."""
+    rules = configparser.ConfigParser()
+    rules.read(ROOT / ".importlinter")
+    held = rules["importlinter:contract:pure"]["source_modules"].split()
+    source = ROOT / "operator"
+    claims = {
+        ".".join(path.relative_to(source).with_suffix("").parts): ast.get_docstring(
+            ast.parse(path.read_text())
+        )
+        for path in (source / "gemma_operator").rglob("*.py")
+    }
+    pure = [name for name, said in claims.items() if re.search(r"\bPure\b", said or "")]
+    assert len(pure) > 20
+    assert [name for name in pure if not any(f"{name}.".startswith(f"{room}.") for room in held)] == []

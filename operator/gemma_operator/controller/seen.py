@@ -8,7 +8,7 @@ from gemma_operator.backends.kubernetes.snapshot import Replica, Snapshot
 from gemma_operator.engines.base import Engine
 from gemma_operator.engines.registry import ENGINES
 from gemma_operator.metrics.deployments import DeploymentView
-from gemma_operator.probing.prober import Target
+from gemma_operator.probing.targets import Target
 
 
 def targets(snapshot: Snapshot, engine: Engine) -> tuple[Target, ...]:

@@ -1,4 +1,4 @@
 """What is seen of engines: one token asked for, one scrape read, and what both say of a replica.
 
-`facts`, `exposition`, `deltas` and `answers` are pure; `prober` alone speaks to engines and keeps the time.
+`targets`, `facts`, `exposition`, `deltas` and `answers` are pure; `prober` alone speaks to engines and keeps the time.
 """

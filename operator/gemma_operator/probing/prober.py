@@ -13,16 +13,16 @@ import random
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import httpx
 
-from gemma_operator.engines.base import Engine, TokenRequest
 from gemma_operator.probing import facts as judge
 from gemma_operator.probing.deltas import Delta, since
 from gemma_operator.probing.exposition import EngineSample
 from gemma_operator.probing.facts import FailureKind, ProbeResult, ReplicaFacts, Verdict
+from gemma_operator.probing.targets import Target
 from gemma_operator.probing.wire import Visit, Wire
 from gemma_operator.settings import OperatorSettings
 
@@ -39,38 +39,6 @@ _HOLDS_A_SLOT = frozenset({FailureKind.TIMEOUT, FailureKind.UNREACHABLE})
 #: Of OpenAI's API, so every engine has it; it costs no token and waits in no queue.
 _GUARDED_PATH = "/v1/models"
 _NOT_UP_YET = frozenset({FailureKind.REFUSED, FailureKind.UNREACHABLE})
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One replica, and how it is asked."""
-
-    pod_uid: str
-    address: str
-    port: int
-    engine: Engine
-    model_name: str
-    token_request: TokenRequest
-    #: By Kubernetes. Until then a refused connection is a server that is still starting.
-    pod_ready: bool
-    #: By the kubelet: a device of it does not work, so what it generated before says little.
-    device_unhealthy: bool = False
-    #: Sent along with the request for a token (an API key); never shown.
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-
-    @property
-    def url(self) -> str:
-        """Where it listens; an IPv6 address stands in brackets."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{self.port}"
-
-    def is_same_server(self, other: Target) -> bool:
-        """What was learnt of one holds for the other."""
-        return (self.url, self.model_name, self.engine.name) == (
-            other.url,
-            other.model_name,
-            other.engine.name,
-        )
 
 
 class _Watch(Generic[K]):

@@ -15,7 +15,8 @@ from gemma_operator.engines.registry import engine_named
 from gemma_operator.probing.deltas import Delta
 from gemma_operator.probing.exposition import EngineSample
 from gemma_operator.probing.facts import FailureKind, Verdict, verdict
-from gemma_operator.probing.prober import Prober, Target
+from gemma_operator.probing.prober import Prober
+from gemma_operator.probing.targets import Target
 from gemma_operator.settings import OperatorSettings
 
 ENGINE = engine_named("VLLM")
