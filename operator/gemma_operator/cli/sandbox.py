@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -35,6 +36,8 @@ The first `up` builds the control plane from pinned Go modules into the cache fo
 2 cores). KUBEBUILDER_ASSETS or --assets names a folder that holds all binaries of one version instead.
 """
 
+UP = "start it; one that is up stays and gets the fleet of --fleet"
+CURL = ("chat /v1/models", "chat -n team-a /v1/chat/completions -d @body.json")
 _BAD_INPUT = 2
 
 
@@ -46,44 +49,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default="default", help="which sandbox (default: %(default)s)")
 
-    up = commands.add_parser(
-        "up", parents=[named], help="start it; one that is up stays and gets the fleet of --fleet"
-    )
+    def command(
+        name: str, does: str, do: Callable[[argparse.Namespace], int], *examples: str
+    ) -> argparse.ArgumentParser:
+        lines = "\n".join(f"  {parser.prog} {name}{example and ' '}{example}" for example in examples)
+        below = commands.add_parser(
+            name,
+            parents=[] if name == "build" else [named],
+            help=does,
+            description=does,
+            epilog=f"examples:\n{lines}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        below.set_defaults(do=do)
+        return below
+
+    up = command("up", UP, _up, "", "--name big --fleet fleet.yaml")
     up.add_argument(
         "--fleet", metavar="FILE", type=Path, help="yaml file of node pools (default: a packaged fleet)"
     )
     up.add_argument(
         "--assets", metavar="DIR", help="folder with etcd, kube-apiserver, … and kwok, not to build them"
     )
-    up.set_defaults(do=_up)
 
-    built = commands.add_parser("build", help="build the control plane, or say where it lies")
+    built = command("build", "build the control plane, or say where it lies", _build, "")
     built.add_argument("--assets", metavar="DIR", help="check this folder instead of building")
-    built.set_defaults(do=_build)
 
-    down = commands.add_parser("down", parents=[named], help="end a sandbox: no process and no file is left")
+    down = command("down", "end a sandbox: no process and no file is left", _down, "", "--all")
     down.add_argument("--all", action="store_true", help="every sandbox of this user")
-    down.set_defaults(do=_down)
 
-    shown = commands.add_parser("status", parents=[named], help="what runs")
+    shown = command("status", "what runs", _status, "", "-o json")
     shown.add_argument("-o", "--output", choices=["text", "json"], default="text")
-    shown.set_defaults(do=_status)
 
-    kubeconfig = commands.add_parser("kubeconfig", parents=[named], help="print the path of a kubeconfig")
+    kubeconfig = command(
+        "kubeconfig", "print the path of a kubeconfig", _kubeconfig, "", "--name big --as-operator"
+    )
     kubeconfig.add_argument(
         "--as-operator",
         action="store_true",
         help="of the operator's ServiceAccount instead of an administrator",
     )
-    kubeconfig.set_defaults(do=_kubeconfig)
 
-    curl = commands.add_parser("curl", parents=[named], help="send a request to a ready pod behind a Service")
-    curl.add_argument("service", metavar="SERVICE")
+    curl = command("curl", "send a request to a ready pod behind a Service", _curl, *CURL)
+    curl.add_argument("service", metavar="SERVICE", help="its name, which is that of the GemmaDeployment")
     curl.add_argument("path", metavar="PATH", help="for example /v1/models")
-    curl.add_argument("-n", "--namespace", default="default")
+    curl.add_argument(
+        "-n", "--namespace", default="default", help="of the Service (default: %(default)s)", metavar="NAME"
+    )
     curl.add_argument("-d", "--data", metavar="BODY", help="POST this; @FILE reads a file, @- standard input")
     curl.add_argument("-N", "--no-buffer", action="store_true", help="print a stream as it comes")
-    curl.set_defaults(do=_curl)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     except UsageError as error:
         _say(f"error: {error}")
         return _BAD_INPUT
+    except BrokenPipeError:  # nobody reads any more: not the sandbox's fault
+        raise
     except (GemmaOperatorError, OSError) as error:  # OSError: a cache folder that cannot be written, …
         _say(f"error: {error}")
         return 1
@@ -205,4 +221,4 @@ def _note(message: str) -> None:
 
 
 def _bold(text: str) -> str:
-    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text

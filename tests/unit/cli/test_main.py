@@ -125,6 +125,12 @@ def test_each_command_has_help_with_examples(capsys, name):
     assert name == cli.load(name).NAME
 
 
+@pytest.mark.parametrize("name", ["build", "up", "down", "status", "kubeconfig", "curl"])
+def test_each_command_of_the_sandbox_has_help_with_examples(capsys, name):
+    assert cli.main(["sandbox", name, "--help"], program="kubectl gemma") == 0
+    assert f"examples:\n  kubectl gemma sandbox {name}" in capsys.readouterr().out
+
+
 def test_a_command_that_is_not_there_is_not_listed(monkeypatch, capsys):
     monkeypatch.setattr(cli, "COMMANDS", ("version", "not_written_yet"))
     assert cli.installed() == ("version",)
