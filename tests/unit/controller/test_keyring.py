@@ -20,19 +20,6 @@ CHAT = Key("team-a", "chat")
 NAMESPACE = "gemma-system"
 
 
-@pytest.fixture
-async def api():
-    async with KubeApi().serve() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(api):
-    holder = SessionHolder(api.connection)
-    yield Client(holder)
-    await holder.close()
-
-
 async def a_keyring(client):
     keyring = Keyring(client, namespace=NAMESPACE)
     await keyring.load()

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from fakes.kubeapi import Fault, KubeApi
+from fakes.kubeapi import Fault
 from gemma_operator.apiserver.cache import Cache
 from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.lease import Elector, LeaseSettings
@@ -20,12 +20,6 @@ from gemma_operator.controller.queue import Queue
 from gemma_operator.controller.runtime import Runtime
 from gemma_operator.controller.watch import Watch
 from gemma_operator.errors import NotLeader
-
-
-@pytest.fixture
-async def api():
-    async with KubeApi().serve() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

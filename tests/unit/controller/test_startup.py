@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.kubeapi import Fault, KubeApi
-from gemma_operator.apiserver.client import Client
+from fakes.kubeapi import Fault
 from gemma_operator.apiserver.resources import CUSTOM_RESOURCE_DEFINITIONS
-from gemma_operator.apiserver.session import SessionHolder
 from gemma_operator.controller import startup
 from gemma_operator.controller.startup import CannotStart
 from gemma_operator.errors import Unreachable
-
-
-@pytest.fixture
-async def api():
-    async with KubeApi().serve() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(api):
-    holder = SessionHolder(api.connection)
-    yield Client(holder)
-    await holder.close()
 
 
 async def test_a_cluster_that_is_ready_is_only_read(api, client):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fakes.kubeapi import Fault, KubeApi
+from fakes.kubeapi import Fault
 from gemma_operator.apiserver.client import Client
 from gemma_operator.apiserver.resources import ACCELERATOR_POOLS, GEMMA_DEPLOYMENTS
 from gemma_operator.apiserver.session import SessionHolder
@@ -45,12 +45,6 @@ async def watching(api, **hooks):
         watch.stop()
         await asyncio.gather(follow, run, return_exceptions=True)
         await holder.close()
-
-
-@pytest.fixture
-async def api():
-    async with KubeApi().serve() as server:
-        yield server
 
 
 async def test_everything_is_in_the_store_when_it_is_synced(api):
