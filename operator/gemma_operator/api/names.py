@@ -20,7 +20,6 @@ POOL_PLURAL: Final = "acceleratorpools"
 PLURALS: Final[dict[str, str]] = {DEPLOYMENT_KIND: DEPLOYMENT_PLURAL, POOL_KIND: POOL_PLURAL}
 
 FIELD_MANAGER: Final = "gemma-operator"
-FINALIZER: Final = f"{PREFIX}cleanup"
 
 # Labels of children. The selector of Deployment, Service, NetworkPolicy and PodDisruptionBudget is
 # DEPLOYMENT_LABEL alone: a selector cannot be changed later, so it holds nothing that might.

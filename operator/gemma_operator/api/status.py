@@ -1,6 +1,6 @@
 """What the operator says about a GemmaDeployment. The whole stays below 8 KiB and holds no float."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -192,7 +192,3 @@ class GemmaDeploymentStatus(ApiModel):
     last_handled_refresh_at: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         default=None, description="The last refresh-requested-at that was acted on."
     )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the API server stores it: no nulls, no empty defaults."""
-        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
