@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def test_the_errors_that_the_page_promises_hold():
     overheads = [abs(each.off_gib) for each in tables.compared_overheads(packaged())]
     assert max(overheads) <= 0.5
     assert sorted(overheads)[len(overheads) // 2] <= 0.2
+
+
+def test_the_error_that_the_page_begins_with_is_that_of_its_table():
+    begins, logs = PAGE.split("## KV cache")[0], PAGE.split("<!-- overhead -->")[1]
+    (said,) = re.findall(r"([\d.]+) GiB at the median", begins)
+    assert f"logs; median error {said} GiB" in logs
 
 
 def test_the_example_adds_up_by_hand():
