@@ -10,6 +10,9 @@ from cluster.waiting import throughout, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
+#: Long enough that a slow machine sees what was before it is over.
+WAIT_SECONDS = 6
+
 
 def a_pool_that_may_grow(team, *, name="never", accelerator="nvidia-h100-80gb"):
     """An AcceleratorPool whose nodes nobody brings."""
@@ -54,12 +57,12 @@ def on(pool):
 def test_the_next_candidate_is_taken_and_nothing_stays_of_the_first(team, operator):
     grows = a_pool_that_may_grow(team)
     has_room = team.pool("l4", nodes=1)
-    team.apply(wants(grows, has_room, seconds=3))
+    team.apply(wants(grows, has_room, seconds=WAIT_SECONDS))
     first = team.sees("GemmaDeployment", "chat", on(grows))
     assert plan_of(first)["variant"] == "12B"
     ready = team.ready("chat")
     assert (plan_of(ready)["variant"], plan_of(ready)["pool"]["name"]) == ("E4B", has_room)
-    told = f"accelerator-pool/{grows} brought no node within 3 s and was left"
+    told = f"accelerator-pool/{grows} brought no node within {WAIT_SECONDS} s and was left"
     assert told in condition(ready, "Planned")["message"]
     assert told in plan_of(ready)["reason"]
     codes = {(other["pool"], other["code"]) for other in ready["status"]["alternatives"]}
@@ -85,10 +88,10 @@ def test_the_next_candidate_is_taken_and_nothing_stays_of_the_first(team, operat
 
 def test_a_wait_that_ends_while_the_operator_is_down_is_over_when_it_comes_back(team, operator):
     grows, has_room = a_pool_that_may_grow(team), team.pool("l4", nodes=1)
-    team.apply(wants(grows, has_room, seconds=3))
+    team.apply(wants(grows, has_room, seconds=WAIT_SECONDS))
     team.sees("GemmaDeployment", "chat", says("Ready", "False", "Unschedulable"))
     operator.kill()
-    throughout(lambda: len(team.pods("chat")) == 1, what="nobody moves it", seconds=3)
+    throughout(lambda: len(team.pods("chat")) == 1, what="nobody moves it", seconds=WAIT_SECONDS)
     operator.ensure_running()
     team.sees("GemmaDeployment", "chat", on(has_room))
     team.ready("chat")

@@ -65,5 +65,9 @@ def test_what_a_dead_operator_left_half_made_is_completed(team, operator, applie
     until(lambda: _all_children_stand(team), what="all children")
     team.ready("chat")
     assert {kind: team.get(kind, "chat")["metadata"]["uid"] for kind in stands} == stands
-    created = [write.kind for write in team.writes(since=since) if write.created]
-    assert created == list(CHILDREN[applied:])
+
+    def created():
+        return [write.kind for write in team.writes(since=since) if write.created]
+
+    until(lambda: len(created()) >= len(CHILDREN[applied:]), what="all that was made is in the log")
+    assert created() == list(CHILDREN[applied:])

@@ -16,6 +16,7 @@ from cluster.teams import Object, Team, a_deployment, condition, says
 from cluster.test_failures import denies, policy
 from cluster.test_weights import CACHE, a_claim, deployment, volumes  # noqa: F401 - a fixture
 from cluster.waiting import throughout, until
+from gemma_operator.errors import ApiError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
@@ -30,7 +31,20 @@ def limit(team: Team, **item: object) -> str:
     team.client.create(
         path, {"metadata": {"name": "few"}, "spec": {"limits": [{"type": "Container", **item}]}}
     )
+    until(lambda: refuses_a_pod(team, "memory"), what="the LimitRange is in force")
     return f"{path}/few"
+
+
+def refuses_a_pod(team: Team, words: str) -> bool:
+    """Whether a pod of 2 GiB that is tried and not made is refused in these words."""
+    memory = {"memory": "2Gi"}
+    container = {"name": "x", "image": "x", "resources": {"requests": memory, "limits": memory}}
+    tried = {"metadata": {"name": "x"}, "spec": {"containers": [container]}}
+    try:
+        team.client.create(f"{team.path('Pod')}?dryRun=All", tried)
+    except ApiError as error:
+        return words in str(error)
+    return False
 
 
 def told(team: Team, figure: Callable[[str], None], what: str, kind: str, reason: str) -> str:
@@ -111,6 +125,7 @@ def unanswered(team: Team) -> Iterator[str]:
     }
     name = f"images-{team.namespace}"
     team.client.create(_WEBHOOKS, {"metadata": {"name": name}, "webhooks": [webhook]})
+    until(lambda: refuses_a_pod(team, "failed calling webhook"), what="the webhook is asked")
     yield f"{_WEBHOOKS}/{name}"
     if any(each["metadata"]["name"] == name for each in team.client.items(_WEBHOOKS)):
         team.client.delete(f"{_WEBHOOKS}/{name}")
