@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gemma_operator.planner.alternatives import alternatives
-from gemma_operator.planner.choice import Choice
+from gemma_operator.planner.choice import Choice, Outcome
 from gemma_operator.planner.values import Code, Feasible, Fit, GivenUp, Rejection, Request
 from gemma_operator.planner.words import gib, load, miss, number, shortened, what, where
 from gemma_operator.planner.worth import MIB, headroom_mib
@@ -19,6 +19,7 @@ from gemma_operator.planner.worth import MIB, headroom_mib
 __all__ = [
     "alternatives",
     "given_up",
+    "has_room",
     "no_pools",
     "nothing_fits",
     "reason",
@@ -28,6 +29,8 @@ __all__ = [
 
 MAX_REASON: Final = 512
 ARROW: Final = "\u2192"
+HAS_ROOM: Final = "that has room"
+_GROWN: Final = " once its pool has grown"
 
 _SETTING_WORDS: Final = {
     "contextLength": "tokens of context",
@@ -70,9 +73,8 @@ _NEAREST: Final = (
 )
 
 
-def reason(fit: Fit, request: Request, *, coming: bool = False) -> str:
-    """Why this plan, and what was given up for it; `coming`: for nodes that the pool has yet to bring."""
-    room = "that has room once its pool has grown" if coming else "that has room"
+def reason(fit: Fit, request: Request, *, room: str = HAS_ROOM) -> str:
+    """Why this plan, and what was given up for it; `room`: see `has_room`."""
     parts = [f"{what(fit.candidate)} on {where(fit.candidate)}: the first of the order {room}"]
     if fit.given_up:
         parts.append(given_up(fit.given_up, fit, request))
@@ -82,6 +84,20 @@ def reason(fit: Fit, request: Request, *, coming: bool = False) -> str:
     if fit.unverified:
         parts.append("unverified: " + ", ".join(fit.unverified))
     return shortened("; ".join(parts), MAX_REASON)
+
+
+def has_room(choice: Choice) -> str:
+    """Where a choice has room: on nodes that its pool has yet to bring, or for some replicas only."""
+    best = choice.best
+    if choice.outcome is Outcome.SCALE_UP:
+        return f"{HAS_ROOM}{_GROWN}"
+    if best is None or choice.outcome is not Outcome.PARTLY:
+        return HAS_ROOM
+    most, grown = best.room.now, ""
+    if best.room.after_scale_up > most:
+        most, grown = best.room.after_scale_up, _GROWN
+    why = choice.barred or f"its nodes are short of {_HOST_WORDS.get(choice.limit, 'GPUs')}"
+    return f"{HAS_ROOM}, for {most} of {choice.replicas} replicas{grown}: {why}"
 
 
 def _tight(fit: Fit, request: Request) -> str:

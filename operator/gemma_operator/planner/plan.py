@@ -16,7 +16,7 @@ from typing import Any, Final
 from gemma_operator.catalog.records import Catalog, Engine, Price
 from gemma_operator.planner import explain
 from gemma_operator.planner.annotation import from_annotation, to_annotation
-from gemma_operator.planner.choice import Choice, Outcome
+from gemma_operator.planner.choice import Choice
 from gemma_operator.planner.demand import demand, disk_bytes
 from gemma_operator.planner.needs import Needs
 from gemma_operator.planner.own_weights import told_shape
@@ -59,7 +59,7 @@ def from_choice(
         planned_at=planned_at,
         price=node_price_share(choice.fit),
         unverified=unverified,
-        coming=choice.outcome is Outcome.SCALE_UP,
+        room=explain.has_room(choice),
     )
 
 
@@ -72,9 +72,9 @@ def from_fit(
     planned_at: str,
     price: Price | None = None,
     unverified: Iterable[str] = (),
-    coming: bool = False,
+    room: str = explain.HAS_ROOM,
 ) -> Plan:
-    """The plan of one candidate; `coming`: on a node that its pool has yet to bring."""
+    """The plan of one candidate; `room`: where and for how many replicas it has some, in words."""
     candidate = fit.candidate
     checkpoint, shape = candidate.checkpoint, candidate.shape
     if checkpoint is None or shape is None:
@@ -103,7 +103,7 @@ def from_fit(
         tight=fit.tight,
         unverified=fit.unverified,
         hourly_cost=price,
-        reason=explain.reason(fit, request, coming=coming),
+        reason=explain.reason(fit, request, room=room),
         inputs_hash=inputs_hash,
         planned_at=planned_at,
         chat_template=checkpoint.chat_template,

@@ -12,6 +12,7 @@ from gemma_operator.hardware.records import Sharing, Taint
 from gemma_operator.planner import explain, words
 from gemma_operator.planner.choice import KEYS, Ranked, choose, rank
 from gemma_operator.planner.feasible import feasible, unknown_accelerators
+from gemma_operator.planner.plan import from_choice
 from gemma_operator.planner.room import Room
 from gemma_operator.planner.values import Candidate, Code, Rejection
 from unit.planner.shapes import a_pool, a_request
@@ -22,10 +23,10 @@ BF16 = {"precisions": ("bf16",)}
 ONE = Room(1, 1)
 
 
-def chosen(request, *pools, room=ONE):
+def chosen(request, *pools, room=ONE, replicas=1):
     found = feasible(request, pools, packaged())
     ranking = rank(found, request=request, catalog=packaged())
-    return choose(ranking, replicas=1, room=lambda _: room), found
+    return choose(ranking, replicas=replicas, room=lambda _: room), found
 
 
 def told(request, *pools):
@@ -193,6 +194,33 @@ def test_what_nobody_checked_stands_in_the_reason():
     said = explain.reason(choice.fit, request)
     assert "1 \u00d7 NVIDIA-X1" in said
     assert "unverified: an NVIDIA-X1 is planned from its memory alone" in said
+
+
+@pytest.mark.parametrize(
+    ("room", "known", "said"),
+    [
+        (
+            Room(2, 2),
+            {"limit": "ephemeral-storage"},
+            ", for 2 of 4 replicas: its nodes are short of ephemeral storage",
+        ),
+        (Room(1, 3), {}, ", for 3 of 4 replicas once its pool has grown: its nodes are short of GPUs"),
+        (
+            Room(3, 3),
+            {"barred": "ResourceQuota q allows 3"},
+            ", for 3 of 4 replicas: ResourceQuota q allows 3",
+        ),
+        (Room(4, 4), {}, ""),
+        (Room(0, 4), {}, " once its pool has grown"),
+    ],
+)
+def test_a_plan_without_room_for_all_says_for_how_many_and_what_is_short(room, known, said):  # FR-16
+    choice, _ = chosen(a_request("E4B", **BF16), a_pool("nvidia-l4", gpus=1), room=room, replicas=4)
+    assert choice.placed
+    plan = from_choice(
+        replace(choice, **known), a_request(), catalog=packaged(), inputs_hash="", planned_at=""
+    )
+    assert plan.reason.endswith(f"the first of the order that has room{said}")
 
 
 def test_waiting_names_what_is_waited_for_and_no_count():
@@ -514,5 +542,6 @@ def test_the_room_of_a_pool_changes_no_words():
 
 def test_a_plan_for_nodes_that_are_yet_to_come_says_so():
     request = a_request("E4B", **BF16)
-    choice, _ = chosen(request, a_pool(gpus=1))
-    assert "that has room once its pool has grown" in explain.reason(choice.fit, request, coming=True)
+    choice, _ = chosen(request, a_pool(gpus=1), room=Room(0, 1))
+    said = explain.reason(choice.fit, request, room=explain.has_room(choice))
+    assert "that has room once its pool has grown" in said
