@@ -58,6 +58,7 @@ COLUMNS = (
 SERVED: dict[str, dict[str, int]] = {
     "all": {},
     "text image": {"audio": 0},
+    "text audio": {"image": 0, "video": 0},
     "text": {"image": 0, "video": 0, "audio": 0},
 }
 GPUS = (1, 2, 4, 8)
@@ -193,11 +194,13 @@ def _is_of(name: str, parts: tuple[str, ...]) -> bool:
 
 
 def rows(models: Models, checkpoints: dict[str, Any], shapes: dict[str, Any]) -> Iterator[dict[str, object]]:
-    """Each checkpoint on 1 to 8 GPUs, serving all, no sound, and text alone."""
+    """Each checkpoint on 1 to 8 GPUs, serving all, no sound, sound alone where it is taken, and text alone."""
     for name, checkpoint in checkpoints.items():
         shape = shapes[checkpoint["variant"]]
         for gpus in checkpoint.get("tensorParallel", GPUS):
             for served, limits in SERVED.items():
+                if served == "text audio" and "audio" not in shape["modalities"]:
+                    continue
                 known = {item: limit for item, limit in limits.items() if item in shape["modalities"]}
                 head = {
                     "engine_version": models.version,
