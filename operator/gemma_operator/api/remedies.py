@@ -93,7 +93,9 @@ REMEDIES: Final = {
     "Deleting": _cluster("wait"),
     # how the weights come
     "WeightsPresent": _nobody(),
-    "Downloading": _cluster("wait; the log of what brings them says how far it is"),
+    "Downloading": _cluster(
+        "wait; the log of what brings them says how far it is or why it waits, a hub's 429 among it"
+    ),
     "WeightsMissing": _user("mend repository, revision or path in model.source, or the mirror"),
     "WeightsGated": _user(
         "accept the licence on the repository's page with the account of credentials.huggingFaceToken"

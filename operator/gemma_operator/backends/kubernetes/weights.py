@@ -172,7 +172,7 @@ def _waits(pods: Sequence[WeightsPod]) -> Trouble | None:
 def _doing(job: str, brought: Delivery) -> str:
     if brought.first is Task.FETCH:
         into = f"Job {job} brings {brought.shown} into claim {brought.claim}"
-        return f"{into}: `kubectl logs job/{job}` shows how far it is"
+        return f"{into}: `kubectl logs job/{job}` shows how far it is or why it waits"
     return f"Job {job} looks at {brought.shown} before a GPU is used"
 
 
