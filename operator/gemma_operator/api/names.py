@@ -20,6 +20,7 @@ POOL_PLURAL: Final = "acceleratorpools"
 PLURALS: Final[dict[str, str]] = {DEPLOYMENT_KIND: DEPLOYMENT_PLURAL, POOL_KIND: POOL_PLURAL}
 
 FIELD_MANAGER: Final = "gemma-operator"
+NAME_MAX_LENGTH: Final = 253  # of an object, a DNS subdomain
 
 # Labels of children. The selector of Deployment, Service, NetworkPolicy and PodDisruptionBudget is
 # DEPLOYMENT_LABEL alone: a selector cannot be changed later, so it holds nothing that might.
@@ -105,3 +106,9 @@ def _cut(label: str, name: str, *, max_length: int) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
     head = label[: max_length - _HASH_LENGTH - 1].rstrip("-")
     return f"{head}-{digest}"
+
+
+def event_name(name: str, *, micros: int) -> str:
+    """Of an Event about a GemmaDeployment, known by its moment; a name may be as long as an Event's own."""
+    moment = f".{micros:x}"
+    return name[: NAME_MAX_LENGTH - len(moment)].rstrip("-.") + moment

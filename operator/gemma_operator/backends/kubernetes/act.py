@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 #: Every placed deployment has these; the budget only from two replicas on.
 _ALWAYS = ("ServiceAccount", "Service", "NetworkPolicy", "Deployment")
 _FROM_TWO = "PodDisruptionBudget"
-_NOTE_MAX_LENGTH = 1024  # events.k8s.io/v1
+_NOTE_MAX_BYTES = 1024  # noteLengthLimit of events.k8s.io/v1
 #: The apply that was refused, the patch that replaces lists, and the apply after it.
 _REQUESTS_OF_PUTTING_BACK = 3
 
@@ -275,17 +275,18 @@ def _makes_anew(decision: Decision, snapshot: Snapshot) -> bool:
 
 def _event(event: Event, snapshot: Snapshot, *, now: datetime, instance: str) -> dict[str, Any]:
     key = snapshot.key
+    name = names.event_name(key.name, micros=int(now.timestamp() * 10**6))
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"namespace": key.namespace, "name": f"{key.name}.{int(now.timestamp() * 10**6):x}"},
+        "metadata": {"namespace": key.namespace, "name": name},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"{names.PREFIX}operator",
         "reportingInstance": instance,
         "action": "Reconcile",
         "reason": event.reason,
         "type": event.type,
-        "note": scrub(event.message)[:_NOTE_MAX_LENGTH],
+        "note": scrub(event.message).encode()[:_NOTE_MAX_BYTES].decode(errors="ignore"),
         "regarding": {
             "apiVersion": names.API_VERSION,
             "kind": names.DEPLOYMENT_KIND,

@@ -1,5 +1,6 @@
 """A decision is sent whole, in order, and not twice."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from gemma_operator.backends.decision import Decision, Event, ObjectRef, StatusF
 from gemma_operator.backends.kubernetes.act import Act
 from gemma_operator.backends.kubernetes.answers import Answers
 from gemma_operator.backends.kubernetes.ownership import manifest_hash
+from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.errors import ApiError, Conflict, Forbidden, NotFound, Rejected, Unreachable
 from plans import a_plan
 from snapshots import NOW, UID, a_child, a_placement, a_snapshot, manifests_for
@@ -398,6 +400,20 @@ async def test_a_change_of_state_gives_one_event():
     assert (event["reason"], event["type"], event["reportingInstance"]) == ("Serving", "Normal", "test")
     assert len(event["note"]) == 1024
     assert event["eventTime"] == "2026-11-25T09:00:00.000000Z"
+
+
+@pytest.mark.parametrize("name", ["x" * 253, "x" * 236 + "-" + "x" * 16, "x.y" * 84])
+async def test_an_event_about_the_longest_name_in_any_script_is_one_that_the_server_takes(name):
+    server = Server()
+    told = Event("Warning", "ProbeFailed", "说" * 500)
+    snapshot = a_snapshot(key=Key("team-a", name))
+    await act(replace(DECISION, apply=(), events=(told,)), server=server, snapshot=snapshot)
+    (event,) = [call[1] for call in server.calls if call[0] == "event"]
+    assert re.fullmatch(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", event["metadata"]["name"]
+    )
+    assert len(event["metadata"]["name"]) <= 253
+    assert 1000 < len(event["note"].encode()) <= 1024
 
 
 async def test_an_event_holds_no_secret():
