@@ -121,7 +121,17 @@ def from_arguments(args: argparse.Namespace) -> Fleet:
     for obj in found:
         if obj.get("kind") == POOL_KIND:
             _refuse_unknown_fields(obj)
-    return of_objects(found)
+    try:
+        return of_objects(found)
+    except _MANGLED as error:
+        wrong = next((each for each in found if _mangled(each)), None)
+        if wrong is None:
+            raise  # each is readable alone: a mistake of ours
+        metadata = wrong.get("metadata")
+        name = metadata.get("name", "") if isinstance(metadata, Mapping) else ""
+        raise UsageError(
+            f"--nodes: {wrong['kind']} {name} is not as an API server has it: compare it with `kubectl get -o yaml`"
+        ) from error
 
 
 def catalog(args: argparse.Namespace, settings: OperatorSettings = _DEFAULTS) -> Catalog:
@@ -132,6 +142,18 @@ def catalog(args: argparse.Namespace, settings: OperatorSettings = _DEFAULTS) ->
         return loader.load(*folders, prices=prices) if folders or prices else loader.packaged()
     except InvalidCatalog as error:
         raise UsageError(str(error)) from error
+
+
+#: What reading raises where a list stands for a mapping, or a number for a word.
+_MANGLED: Final = (AttributeError, TypeError, KeyError, ValueError)
+
+
+def _mangled(obj: Mapping[str, Any]) -> bool:
+    try:
+        of_objects((obj,))
+    except _MANGLED:
+        return True
+    return False
 
 
 def accelerator_name(given: str | None, catalog: Catalog) -> str | None:

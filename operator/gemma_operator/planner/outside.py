@@ -21,6 +21,7 @@ from gemma_operator.planner.words import gib
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3
+_WHOLE: Final = 10_000
 SLEEP_MODE: Final = "enable-sleep-mode"
 
 
@@ -35,7 +36,9 @@ class Outside:
     def refusal(self, device: Device) -> str | None:
         """Why the engine would not start."""
         left = device.left_alone_bytes
-        if left == 0:
+        if (
+            device.utilization_basis_points >= _WHOLE
+        ):  # of a device with nothing to use, nothing is left either
             return (
                 "a utilization of 1 asks for the whole card, and the engine's own CUDA context has a part of it:"
                 " it would not start; take 0.98 at most"

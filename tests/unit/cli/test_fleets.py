@@ -165,3 +165,33 @@ def test_what_may_bring_or_offer_nodes_and_what_namespaces_allow_is_read_too():
     assert [node.name for node in fleet.nodes] == ["n"]  # named by its slice alone
     assert [quota.name for quota in fleet.rules.quotas] == ["q"]
     assert fleets.notes(fleet) == ["note: 1 of kind NodePool passed over"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        ("Node", {"spec": {"taints": [5]}}),
+        ("Node", {"status": {"allocatable": [1]}}),
+        (
+            "NodePool",
+            {"apiVersion": "karpenter.sh/v1", "spec": {"template": {"spec": {"requirements": [5]}}}},
+        ),
+        ("ResourceQuota", {"apiVersion": "v1", "spec": {"hard": 5}}),
+        ("LimitRange", {"apiVersion": "v1", "spec": {"limits": ["x"]}}),
+    ],
+)
+def test_an_object_that_was_mangled_by_hand_is_named(tmp_path, kind, changed):
+    mangled = {"kind": kind, "metadata": {"name": "odd"}, **changed}
+    path = tmp_path / "nodes.json"
+    path.write_text(json.dumps({"kind": "List", "items": [NODE, mangled, POD]}))
+    with pytest.raises(UsageError, match=f"--nodes: {kind} odd is not as an API server has it"):
+        fleets.from_arguments(parsed("--nodes", str(path)))
+
+
+def test_what_each_object_alone_does_not_explain_keeps_its_traceback(tmp_path, monkeypatch):
+    path = tmp_path / "nodes.json"
+    path.write_text(json.dumps(NODE))
+    monkeypatch.setattr(fleets, "_mangled", lambda obj: False)
+    monkeypatch.setattr(fleets, "node_record", lambda obj: 1 + "")
+    with pytest.raises(TypeError):
+        fleets.from_arguments(parsed("--nodes", str(path)))

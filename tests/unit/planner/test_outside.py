@@ -61,3 +61,11 @@ def test_host_memory_is_said_of_the_one_card_that_has_it():
     found = verdict("nvidia-gb10", version="0.33.0", overrides=())
     assert any("is its host's" in said for said in found.unverified)
     assert verdict("nvidia-h200", version="0.33.0", overrides=()).unverified == ()
+
+
+def test_a_device_too_small_to_be_used_is_too_small_and_not_asked_for_whole():
+    """A slice of 100 MiB shows torch nothing, so nothing of it is left alone at any utilization."""
+    request = a_request("E4B", precisions=("bf16",), max_accelerators=1)
+    found = feasible(request, [a_pool("nvidia-l4", gpus=1, memory_mib=100)], packaged())
+    (refused,) = found.rejections
+    assert refused.code is Code.WEIGHTS_TOO_LARGE
