@@ -5,6 +5,7 @@ the command line without a cluster, and for objects that were stored under an ol
 the yaml spells it.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -31,6 +32,8 @@ _PLAIN_WORDS = {
     "int_type": "must be an integer",
     "bool_type": "must be a boolean, true or false without quotes",
 }
+# "Tuple should have at least 1 item after validation, not 0": yaml knows no tuples.
+_COUNTED = re.compile(r"^(?:Tuple|Dictionary) should have (at .*?) after validation")
 
 
 def parse_deployment(obj: Mapping[str, Any]) -> GemmaDeployment:
@@ -91,7 +94,7 @@ def _invalid(model: type[ApiModel], loc: Sequence[str | int], *, kind: str, mess
         elif kind == "missing" and not node.get("x-kubernetes-int-or-string"):
             path = f"{path}.{step}"  # metadata and its name, which the CRD leaves to the server
         purpose = node.get("description", purpose)
-    text = _PLAIN_WORDS.get(kind, message)
+    text = _PLAIN_WORDS.get(kind, _COUNTED.sub(r"must have \1", message))
     if node.get("x-kubernetes-int-or-string"):
         text = "must be an integer or a quoted quantity"
     return InvalidSpec(path.lstrip("."), f"{text}. {purpose}".rstrip())

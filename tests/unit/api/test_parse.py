@@ -205,3 +205,23 @@ def test_every_spelling_of_an_owned_flag_is_owned(
 )
 def test_values_and_free_flags_are_the_users(item: str):
     assert not owned.is_owned_argument(item)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"model": {"variants": []}}, "spec.model.variants: must have at least 1 item, not 0. Sizes"),
+        (
+            {"hardware": {"pools": [f"a{n}" for n in range(33)]}},
+            "pools: must have at most 32 items, not 33. ",
+        ),
+        (
+            {"hardware": {"nodeSelector": {f"a{n}": "b" for n in range(33)}}},
+            "nodeSelector: must have at most 32 items",
+        ),
+    ],
+)
+def test_how_many_there_may_be_is_said_without_words_of_python(spec, says):
+    with pytest.raises(InvalidSpec) as refused:
+        parse_deployment({"metadata": {"name": "x"}, "spec": spec})
+    assert says in str(refused.value)
