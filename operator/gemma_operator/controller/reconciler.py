@@ -88,8 +88,12 @@ class Reconciler:
             self._insist_on_leading()
             parts.placement.ask(snapshot, request)
             return decision.look_again_after_seconds
-        with parts.placement.surges.beginning(key, decision.apply):
-            await parts.act.act(decision, snapshot, now=parts.now())
+        try:
+            with parts.placement.surges.beginning(key, decision.apply):
+                await parts.act.act(decision, snapshot, now=parts.now())
+        finally:
+            if parts.leading():  # what runs is asked also while the server refuses a child
+                parts.prober.set_targets(key, targets(snapshot, engine))
         self._insist_on_leading()
         self._say(snapshot, decision, engine)
         return decision.look_again_after_seconds
@@ -109,7 +113,6 @@ class Reconciler:
             raise NotLeader("the lead was lost in the middle of a visit")
 
     def _say(self, snapshot: Snapshot, decision: Decision, engine: Engine) -> None:
-        self._parts.prober.set_targets(snapshot.key, targets(snapshot, engine))
         self._parts.metrics.deployment(snapshot.key, view_of(snapshot, decision, engine))
         self._parts.placement.looked_at(snapshot)
 

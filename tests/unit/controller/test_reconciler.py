@@ -11,7 +11,7 @@ from gemma_operator.backends.kubernetes.snapshot import Key
 from gemma_operator.controller.caches import PodSeen
 from gemma_operator.controller.reconciler import Parts, Reconciler
 from gemma_operator.engines.registry import engine_named
-from gemma_operator.errors import NotFound, NotLeader
+from gemma_operator.errors import Forbidden, NotFound, NotLeader
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.planner.plan import to_annotation
 from gemma_operator.probing.prober import Prober
@@ -24,9 +24,13 @@ POD = a_replica("llm-v2-0")
 
 
 class Server:
-    """Takes everything; nothing stands there yet."""
+    """Takes everything but what it refuses; nothing stands there yet."""
+
+    refuses = ""
 
     async def apply(self, manifest, *, uid=""):
+        if manifest["kind"] == self.refuses:
+            raise Forbidden(f"not allowed to apply {self.refuses}", status=403)
         return {**manifest, "metadata": {**manifest["metadata"], "uid": "of-the-server"}}
 
     async def apply_status(self, manifest):
@@ -48,6 +52,7 @@ class House:
         self.tables = Tables()
         self.tables.pods.append((CHILD, PodSeen(record=None, replica=POD, owner=CHILD)))
         self.world = World(an_l4())
+        self.server = Server()
         self.metrics = Metrics()
         self.metrics.leader(True)
         self.prober = Prober(settings=SETTINGS, on_verdict=lambda _key: None, on_sample=lambda *_: None)
@@ -63,7 +68,7 @@ class House:
                 store=self,
                 sources=self.sources,
                 placement=self.world.desk,
-                act=Act(Server(), instance="test", window_seconds=600),
+                act=Act(self.server, instance="test", window_seconds=600),
                 prober=self.prober,
                 metrics=self.metrics,
                 default_engine=engine_named("VLLM"),
@@ -101,6 +106,17 @@ async def house():
     await house.place()
     assert all(house.traces.values())
     return house
+
+
+async def test_what_runs_is_asked_though_the_server_refuses_a_child():
+    """An operator that was started again would know nothing of its replicas for as long as that lasts."""
+    house = House()
+    await house.visit()
+    house.world.desk.step()
+    house.server.refuses = "NetworkPolicy"
+    with pytest.raises(Forbidden):
+        await house.visit()
+    assert house.traces["asked for a token"]
 
 
 async def test_nothing_stays_of_an_object_that_went(house):
