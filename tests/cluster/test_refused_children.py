@@ -22,6 +22,7 @@ from cluster.teams import CHILDREN, Object, Team, a_deployment, condition, says
 from cluster.test_failures import policy
 from cluster.test_weights import CACHE, a_claim, deployment, volumes  # noqa: F401 - a fixture
 from cluster.waiting import until
+from gemma_operator.api import names
 from gemma_operator.errors import ApiError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
@@ -172,6 +173,30 @@ def test_an_edit_that_a_policy_denies_leaves_the_old_generation_serving_and_says
     team.ready(within_seconds=_TRIED_AGAIN_WITHIN_SECONDS)
     (after,) = team.pods("chat")
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+def test_a_replan_whose_apply_a_policy_denies_counts_as_done_once_it_is_let_through(
+    team: Team, denied: list[Object]
+):
+    """A request that counted before would be forgotten, and the plan before would be what is wanted."""
+    team.apply(a_deployment(hardware={"pools": [team.pool("l4", nodes=1)]}))
+    before = team.ready()["status"]["plan"]["plannedAt"]
+    for each in denied:
+        team.kubectl("create", "-f", "-", text=json.dumps(each))
+    until(lambda: refuses(team, "Friday"), what="the policy is in force")
+    team.annotate("chat", {names.REPLAN_REQUESTED_AT: "monday"})
+    said = team.sees("GemmaDeployment", "chat", says("Stalled", "True", "AdmissionDenied"))
+    assert "lastHandledReplanAt" not in said["status"]
+    for each in denied:
+        team.kubectl("delete", each["kind"].lower(), each["metadata"]["name"])
+    done = team.sees(
+        "GemmaDeployment",
+        "chat",
+        lambda obj: obj["status"].get("lastHandledReplanAt") == "monday",
+        within_seconds=_TRIED_AGAIN_WITHIN_SECONDS,
+    )
+    carried = json.loads(team.get("Deployment", "chat")["metadata"]["annotations"][names.PLAN])
+    assert before < carried["plannedAt"] == done["status"]["plan"]["plannedAt"]
 
 
 def test_a_job_that_a_quota_forbids_is_waited_for_in_the_quotas_own_words(team: Team, volumes):  # noqa: F811
