@@ -18,8 +18,8 @@ GemmaOperatorError
 │   └── NotLeader            a write that was not sent: this process does not hold the Lease any more
 └── EngineError              a model server did not answer as one does
 
-A message says what to change. Nothing catches `Exception` but the outermost loops: a worker, which counts it and
-tries the key again, and a cache, for the one object that it cannot read. Both log it whole.
+A message says what to change. Nothing catches `Exception` but the outermost loops, which log it whole: a worker, which
+counts it and tries the key again; a cache, for the one object that it cannot read; the prober, for one look.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import random
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -25,6 +26,8 @@ from gemma_operator.probing.facts import FailureKind, ProbeResult, ReplicaFacts,
 from gemma_operator.probing.targets import Target
 from gemma_operator.probing.wire import Visit, Wire
 from gemma_operator.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -182,8 +185,17 @@ class Prober(Generic[K]):
         return 0.0
 
     async def _look(self, watch: _Watch[K]) -> None:
-        """One visit. Its facts are put up when it ends: half a visit would flap."""
+        """One visit, and the next one planned: whatever one replica answers, the others are still asked."""
         before = judge.verdict(watch.facts)
+        try:
+            await self._visit(watch, before)
+        except Exception:
+            logger.exception("the look at pod %s of %s failed", watch.target.pod_uid, watch.key)
+        watch.task = None
+        self._plan_next(watch, before)
+
+    async def _visit(self, watch: _Watch[K], before: Verdict) -> None:
+        """Its facts are put up when it ends: half a visit would flap."""
         async with self._wire.visit() as visit:
             known = await self._read_counters(watch, visit, watch.facts)
             if _proved_by_this_scrape(known):
@@ -198,8 +210,6 @@ class Prober(Generic[K]):
             watch.facts = known if known.looked_at else replace(known, looked_at=True)
             if judge.verdict(known) is not before:
                 self._on_verdict(watch.key)
-        watch.task = None
-        self._plan_next(watch, before)
 
     async def _read_counters(self, watch: _Watch[K], visit: Visit, known: ReplicaFacts) -> ReplicaFacts:
         target = watch.target

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from gemma_operator.engines.registry import engine_named
+from gemma_operator.engines.vllm import Vllm
 from gemma_operator.probing.deltas import Delta
 from gemma_operator.probing.exposition import EngineSample
 from gemma_operator.probing.facts import FailureKind, Verdict, verdict
@@ -425,6 +426,23 @@ async def test_what_cannot_be_sent_fails_alone(start, watch, odd):
     await watcher.sees(lambda: watcher.verdict("fine") is Verdict.PROVED)
     await watcher.says(Verdict.OUT_OF_REACH)
     assert "schl" not in watcher.prober.facts("pod").failure.detail
+
+
+class Confused(Vllm):
+    """Does not know what it is answered, in a way that nobody thought of."""
+
+    def generated_tokens(self, answer):
+        raise ZeroDivisionError
+
+
+async def test_one_look_that_fails_in_a_way_that_nobody_thought_of_ends_no_other(start, watch, caplog):
+    good, bad, watcher = await start(), await start(), watch()
+    watcher.prober.set_targets("bad", [replace(a_target(bad, "bad"), engine=Confused())])
+    await watcher.sees(lambda: bad.asked > 1)
+    assert "the look at pod bad of bad failed" in caplog.text
+    watcher.prober.set_targets("good", [a_target(good, "good")])
+    await watcher.sees(lambda: watcher.verdict("good") is Verdict.PROVED)
+    assert watcher.verdict("bad") is Verdict.UNKNOWN
 
 
 async def test_an_answer_without_end_is_not_read_to_its_end(start, watch):
