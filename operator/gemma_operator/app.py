@@ -109,7 +109,7 @@ class Operator:
             nodes=self.caches.nodes.values,
             declared=lambda: pool_status.declared(self.watch.pools.values()),
             pods=self.caches.pod_records,
-            optional=beside(self.caches, quarantined=lambda: self._quarantine.pairs),
+            beside=beside(self.caches, quarantined=lambda: self._quarantine.pairs),
             access=settings.pool_access,
         )
         self._desk = PlacementDesk(

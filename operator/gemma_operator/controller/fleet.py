@@ -22,7 +22,7 @@ from gemma_operator.settings import PoolAccess
 
 
 @dataclass(frozen=True, slots=True)
-class Optional:
+class Beside:
     """What a cluster may have beside Nodes, Pods and our own kinds; each gives nothing where it has not."""
 
     slices: Callable[[], Iterable[SliceRecord]] = tuple
@@ -34,7 +34,7 @@ class Optional:
     quarantined: Callable[[], Collection[tuple[str, str]]] = tuple
 
 
-NOTHING_ELSE = Optional()
+NOTHING_ELSE = Beside()
 
 
 class Fleet:
@@ -47,7 +47,7 @@ class Fleet:
         nodes: Callable[[], Iterable[NodeRecord]],
         declared: Callable[[], Iterable[DeclaredPool]],
         pods: Callable[[], Iterable[PodRecord]],
-        optional: Optional = NOTHING_ELSE,
+        beside: Beside = NOTHING_ELSE,
         access: Sequence[PoolAccess] = (),
     ) -> None:
         self.version = 0
@@ -55,7 +55,7 @@ class Fleet:
         self._nodes = nodes
         self._declared = declared
         self._pods = pods
-        self._optional = optional
+        self._beside = beside
         self._access = access
         self._pools: tuple[Pool, ...] | None = None
         self._overlapping: Mapping[str, tuple[str, str]] | None = None
@@ -72,7 +72,7 @@ class Fleet:
                 self._nodes(),
                 self._declared(),
                 self._catalog,
-                slices=self._optional.slices(),
+                slices=self._beside.slices(),
                 prospects=self._prospects(),
             )
             self._pools = with_access(found, self._access)
@@ -94,12 +94,12 @@ class Fleet:
     @property
     def rules(self) -> NamespaceRules:
         """What namespaces allow."""
-        return self._optional.rules()
+        return self._beside.rules()
 
     @property
     def quarantined(self) -> Collection[tuple[str, str]]:
         """(node, resource) that takes pods and refuses them."""
-        return self._optional.quarantined()
+        return self._beside.quarantined()
 
     def knows(self, plan: Plan) -> bool:
         """A pool of the plan's name is still there, or may bring a node; its shape may have lost a device."""
@@ -113,10 +113,10 @@ class Fleet:
     def node_to_come(self, plan: Plan) -> str:
         """Whether the plan's pool brings a node, in the words of who should bring it; empty where nobody says so."""
         nodepool = dict(plan.pool_selector).get(karpenter.NODEPOOL, "")
-        return words_of(nodepool, self._optional.nodeclaims()) if nodepool else ""
+        return words_of(nodepool, self._beside.nodeclaims()) if nodepool else ""
 
     def _prospects(self) -> Iterator[Prospect]:
-        for nodepool in self._optional.nodepools():
+        for nodepool in self._beside.nodepools():
             yield from nodepools.prospects(nodepool, self._catalog)
-        for computeclass in self._optional.computeclasses():
+        for computeclass in self._beside.computeclasses():
             yield from computeclasses.prospects(computeclass, self._catalog)

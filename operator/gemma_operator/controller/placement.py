@@ -12,7 +12,6 @@ answer is another one.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,8 +33,6 @@ from gemma_operator.planner.plan import from_choice, from_status
 from gemma_operator.planner.shapes import pool_not_listed
 from gemma_operator.planner.values import Feasible, Plan, Request
 from gemma_operator.settings import OperatorSettings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

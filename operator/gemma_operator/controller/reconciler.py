@@ -8,7 +8,6 @@ What is asked, answered and learnt belongs to one time of leading. It ends with 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,8 +26,6 @@ from gemma_operator.engines.registry import ENGINES
 from gemma_operator.errors import NotLeader
 from gemma_operator.metrics.registry import Metrics
 from gemma_operator.probing.prober import Prober
-
-log = logging.getLogger(__name__)
 
 
 class Store(Protocol):

@@ -27,7 +27,7 @@ from gemma_operator.apiserver.resources import (
 from gemma_operator.backends.kubernetes.claims import cut_claim
 from gemma_operator.backends.kubernetes.records import LABEL_SELECTOR, SERVICE_NAME_LABEL, cut_child
 from gemma_operator.controller.caches import Caches, cut_addresses, cut_pod
-from gemma_operator.controller.fleet import Optional
+from gemma_operator.controller.fleet import Beside
 from gemma_operator.controller.wake import Wake
 from gemma_operator.hardware.computeclasses import computeclass_record
 from gemma_operator.hardware.dra import slice_record
@@ -91,9 +91,9 @@ def tables(client: Client, wake: Wake, *, look_again_seconds: float = 600.0) -> 
     )
 
 
-def beside(caches: Caches, *, quarantined: Callable[[], Collection[tuple[str, str]]]) -> Optional:
+def beside(caches: Caches, *, quarantined: Callable[[], Collection[tuple[str, str]]]) -> Beside:
     """What the fleet reads beside Nodes, Pods and our own kinds."""
-    return Optional(
+    return Beside(
         slices=caches.resource_slices.values,
         nodepools=caches.nodepools.values,
         nodeclaims=caches.nodeclaims.values,

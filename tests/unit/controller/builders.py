@@ -69,7 +69,7 @@ def an_l4(name="n1", *, pool="l4", **changes):
 class World:
     """A fleet of which the test is the owner, and the desk that places on it."""
 
-    def __init__(self, *nodes, optional=NOTHING_ELSE):
+    def __init__(self, *nodes, beside=NOTHING_ELSE):
         self.nodes = list(nodes)
         self.pods = []
         self.declared = []
@@ -82,7 +82,7 @@ class World:
             nodes=lambda: self.nodes,
             declared=lambda: self.declared,
             pods=lambda: self.pods,
-            optional=optional,
+            beside=beside,
         )
         self.desk = PlacementDesk(
             catalog=packaged(),

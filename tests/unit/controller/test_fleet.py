@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gemma_operator.catalog.loader import packaged
-from gemma_operator.controller.fleet import Fleet, Optional
+from gemma_operator.controller.fleet import Beside, Fleet
 from gemma_operator.controller.pool_status import read
 from gemma_operator.hardware.computeclasses import computeclass_record
 from gemma_operator.hardware.nodeclaims import NodeClaimRecord
@@ -87,7 +87,7 @@ def test_a_plan_is_known_by_the_name_of_its_pool_whatever_became_of_its_shape():
 def a_fleet(*, access=(), **optional):
     found = {name: (lambda records=records: records) for name, records in optional.items()}
     return Fleet(
-        catalog=packaged(), nodes=list, declared=list, pods=list, optional=Optional(**found), access=access
+        catalog=packaged(), nodes=list, declared=list, pods=list, beside=Beside(**found), access=access
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.snapshot import Key
-from gemma_operator.controller.fleet import Optional
+from gemma_operator.controller.fleet import Beside
 from gemma_operator.controller.placement import Placed
 from gemma_operator.hardware.namespaces import NamespaceRules, quota_record
 from gemma_operator.planner.plan import to_status
@@ -335,7 +335,7 @@ def test_what_a_quota_forbids_waits_with_its_own_reason_and_is_placed_when_it_is
             (quota_record({"metadata": {"name": "q", "namespace": "team"}, "spec": {"hard": hard}}),)
         )
 
-    world = World(an_l4(), optional=Optional(rules=rules))
+    world = World(an_l4(), beside=Beside(rules=rules))
     world.ask(a_gd())
     world.desk.step()
     answer = world.answer(a_gd())
