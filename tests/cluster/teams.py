@@ -92,11 +92,22 @@ class Team:
 
     # hardware
 
-    def pool(self, kind: str, *, nodes: int, first: int = 0, suffix: str = "") -> str:
+    def pool(
+        self,
+        kind: str,
+        *,
+        nodes: int,
+        first: int = 0,
+        suffix: str = "",
+        labels: Mapping[str, str] | None = None,
+        offers: Mapping[str, str] | None = None,
+    ) -> str:
         """Nodes of the packaged fleet's pool `l4` or `h100` in a pool of our own; its name."""
         name = f"{self.namespace}-{kind}{suffix}"
         like = copy.deepcopy(_POOLS[kind])
-        like |= {"name": name, "labels": {**like["labels"], _NODEPOOL: name}}
+        like |= {"name": name, "labels": {**like["labels"], **(labels or {}), _NODEPOOL: name}}
+        for quantities in (like["capacity"], like["allocatable"]):
+            quantities.update(offers or {})
         made = [fleet.node(like, first + index) for index in range(nodes)]
         self.sandbox.add_nodes(made)
         names = [node["metadata"]["name"] for node in made]
