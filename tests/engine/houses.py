@@ -18,6 +18,7 @@ from cluster.teams import Object, Team
 from cluster.waiting import until
 from engine.model import environment, models
 from engine.model.image import PACKAGES
+from engine.nodes import devices
 from engine.nodes.cluster import RealCluster, say
 from engine.nodes.images import PYTHON, STAND_IN
 from engine.nodes.network import HUB
@@ -49,19 +50,13 @@ _RESOURCES = {"cpu": "50m", "memory": "256Mi", "ephemeralStorage": "64Mi"}
 
 
 def equip(cluster: RealCluster, name: str, *, gpus: int) -> None:
-    """Labels of a published L4 node, and as many devices as a device plugin would report."""
+    """Labels of a published L4 node, and as many devices."""
     labels = yaml.safe_load(_NODE.read_text())["metadata"]["labels"]
     path = f"/api/v1/nodes/{name}"
     client = cluster.client
     client.merge(path, {"metadata": {"labels": {**labels, "nvidia.com/gpu.count": str(gpus)}}})
-    devices = {"nvidia.com/gpu": str(gpus)}
-    # the kubelet reckons the second from the first, and would do so five seconds later
-    client.merge(f"{path}/status", {"status": {"capacity": devices, "allocatable": devices}})
-
-    def has_them() -> bool:
-        return client.get(path)["status"]["allocatable"].get("nvidia.com/gpu") == str(gpus)
-
-    until(has_them, what=f"the kubelet of {name} counts its GPUs")
+    devices.plug_in(cluster, name, count=gpus)
+    until(lambda: devices.counted(cluster, name) == gpus, what=f"the kubelet of {name} counts its GPUs")
 
 
 @contextlib.contextmanager

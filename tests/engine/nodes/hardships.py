@@ -1,4 +1,4 @@
-"""What can befall a node, each for as long as a `with` lasts: packets that get lost, a disk that is full."""
+"""What can befall a node, each for as long as a `with` lasts: packets that get lost, a full disk, an ill device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from engine.nodes import packages
+from cluster.waiting import until
+from engine.nodes import devices, packages
 from engine.nodes.cluster import RealCluster, say
 from gemma_operator.sandbox import processes
 
@@ -48,6 +49,18 @@ def full_disk(cluster: RealCluster, node: str) -> Iterator[None]:
         yield
     finally:
         _on(cluster, node, "umount", "--lazy", folder)
+
+
+@contextlib.contextmanager
+def ill_device(cluster: RealCluster, node: str, device: str) -> Iterator[None]:
+    """Its device plugin calls it unhealthy."""
+    all_of_them = devices.counted(cluster, node)
+    devices.call(cluster, node, device, health=devices.UNHEALTHY)
+    try:
+        yield
+    finally:
+        devices.call(cluster, node, device, health=devices.HEALTHY)
+        until(lambda: devices.counted(cluster, node) == all_of_them, what=f"{device} counts again")
 
 
 def _on(cluster: RealCluster, node: str, *command: str) -> str:

@@ -58,7 +58,9 @@ authentication:
 authorization: {mode: AlwaysAllow}
 clusterDNS: ["$dns"]
 clusterDomain: cluster.local
-nodeStatusUpdateFrequency: 5s
+nodeStatusUpdateFrequency: 2s
+nodeStatusReportFrequency: 10s
+volumeStatsAggPeriod: 10s
 syncFrequency: 5s
 maxPods: 60
 serializeImagePulls: false

@@ -10,15 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from cluster.teams import Object, condition
 from cluster.waiting import until
 from engine.houses import RealTeam
 
+_RECORDED = Path(__file__).parents[2] / "data/failures"
 _LOOK_SECONDS = 0.2
 _OF_A_POD = ("gemma-operator.io/deployment", "gemma-operator.io/weights")
 _IN_TURN = (None, "PodInitializing", "ContainerCreating")
+
+
+def words(name: str) -> str:
+    """What the stand-in is told, to end with the text of a recorded failure."""
+    text = (_RECORDED / f"{name}.txt").read_text().split("\n", 3)[3].rstrip("\n")
+    return f"says:{text}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,11 @@ def not_made(seen: Seen) -> bool:
         event["reason"] == "FailedCreate" and event["regarding"]["name"].startswith(f"{seen.name}-")
         for event in seen.events
     )
+
+
+def sent_away(seen: Seen) -> bool:
+    """A node evicted a pod."""
+    return any(pod["status"].get("reason") == "Evicted" for pod in seen.pods)
 
 
 def _statuses(seen: Seen) -> Iterator[Object]:
