@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from cluster import scraping
-from cluster.rolling import Watched
+from cluster.rolling import Watched, is_ready
 from cluster.teams import a_deployment, condition, says
 from cluster.waiting import throughout, until
 from gemma_operator.sandbox.simulator.instructions import PREFIX
@@ -39,6 +39,17 @@ def deletions(team, since):
     return [write.name for write in team.writes(since=since) if (write.verb, write.kind) == ("delete", "Pod")]
 
 
+def replaced(team, pod):
+    """Its successor serves beside the other one; what the status said before the deletion is not taken for that."""
+    pods = team.pods("chat")
+    return (
+        len(pods) == 2
+        and name_of(pod) not in map(name_of, pods)
+        and all(map(is_ready, pods))
+        and says("Ready", "True", "Serving")(team.get("GemmaDeployment", "chat"))
+    )
+
+
 def wedged_events(team):
     return [event for event in team.events("chat") if event["reason"] == "Wedged"]
 
@@ -49,12 +60,12 @@ def test_of_two_the_one_that_generates_nothing_is_replaced_once(pair, fault):
     since = pair.audit.position
     first, other = pair.pods("chat")
     tell(pair, first, fault)
-    until(lambda: deletions(pair, since), what="its pod is deleted", within_seconds=20)
+    until(lambda: deletions(pair, since), what="its pod is deleted")
 
     def healthy_and_replaced():
         obj = pair.get("GemmaDeployment", "chat")
         assert condition(obj, "Healthy")["status"] == "True", "the other one serves"
-        return says("Ready", "True", "Serving")(obj) and name_of(first) not in map(name_of, pair.pods("chat"))
+        return replaced(pair, first)
 
     until(healthy_and_replaced, what="another has taken its place")
     assert deletions(pair, since) == [name_of(first)]
@@ -67,8 +78,8 @@ def test_the_next_one_has_to_wait_and_so_it_does_after_a_restart(pair, operator)
     since = pair.audit.position
     first, other = pair.pods("chat")
     tell(pair, first, "wedged")
-    until(lambda: deletions(pair, since), what="the first is deleted", within_seconds=20)
-    pair.sees("GemmaDeployment", "chat", says("Ready", "True", "Serving"))
+    until(lambda: deletions(pair, since), what="the first is deleted")
+    until(lambda: replaced(pair, first), what="another has taken its place")
     operator.kill()
     operator.ensure_running()
     tell(pair, other, "no-token")
@@ -84,9 +95,10 @@ def test_the_next_one_has_to_wait_and_so_it_does_after_a_restart(pair, operator)
 def test_where_both_are_wedged_none_is_deleted_and_the_user_is_asked(pair, operator):
     """In the pause after an earlier one, so that the first of the two is not replaced before the second is found."""
     since = pair.audit.position
-    tell(pair, pair.pods("chat")[0], "no-token")
-    until(lambda: deletions(pair, since), what="the earlier one is deleted", within_seconds=20)
-    pair.sees("GemmaDeployment", "chat", says("Ready", "True", "Serving"))
+    earlier = pair.pods("chat")[0]
+    tell(pair, earlier, "no-token")
+    until(lambda: deletions(pair, since), what="the earlier one is deleted")
+    until(lambda: replaced(pair, earlier), what="another has taken its place")
     for pod in pair.pods("chat"):
         tell(pair, pod, "no-token")
     pair.sees("GemmaDeployment", "chat", says("Stalled", "True", "Wedged"))
@@ -112,7 +124,7 @@ def test_the_only_replica_is_replaced_since_nothing_else_would_bring_it_back(tea
     team.ready("chat")
     (pod,) = team.pods("chat")
     tell(team, pod, "wedged")
-    until(lambda: name_of(pod) not in map(name_of, team.pods("chat")), what="it goes", within_seconds=20)
+    until(lambda: name_of(pod) not in map(name_of, team.pods("chat")), what="it goes")
     team.ready("chat")
     assert len(wedged_events(team)) == 1
 
