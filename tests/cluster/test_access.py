@@ -44,7 +44,7 @@ def asked(team, key=None, *, path="/v1/completions", pod=None):
     address = (pod or team.pods("chat")[0])["status"]["podIP"]
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.post(
-        f"http://{address}:8000{path}", json=COMPLETION, headers=headers, trust_env=False
+        f"http://{address}:8000{path}", json=COMPLETION, headers=headers, trust_env=False, timeout=30
     ).status_code
 
 
@@ -83,7 +83,7 @@ def test_a_rotated_key_counts_without_a_restart_and_the_endpoint_stays_ready(tea
 def _generated(team):
     """Tokens that the engine counts: while nobody else asks, those that the operator was given."""
     address = team.pods("chat")[0]["status"]["podIP"]
-    text = httpx.get(f"http://{address}:8000/metrics", trust_env=False).text
+    text = httpx.get(f"http://{address}:8000/metrics", trust_env=False, timeout=30).text
     (line,) = [line for line in text.splitlines() if line.startswith("vllm:generation_tokens_total{")]
     return float(line.rpartition(" ")[2])
 
@@ -154,8 +154,8 @@ def test_a_key_without_a_value_is_named_while_the_first_start_still_runs_and_men
     assert "not empty into key chat of Secret keys" in condition(said, "Ready")["message"]
     assert condition(said, "Stalled")["reason"] == "SecretMissing"
     (before,) = team.pods("chat")
-    operator.restart()
     since = team.told()
+    operator.restart()
     generated = _generated(team)
     until(lambda: _generated(team) > generated, what="the new process asks")
     assert condition(team.get("GemmaDeployment", "chat"), "Ready")["reason"] == "SecretMissing"

@@ -98,7 +98,7 @@ def test_kubectl_scale_up_and_down_moves_replicas_budget_and_claim(team, chat):
     team.kubectl("scale", "gd", "chat", "--replicas=1")
     team.gone("PodDisruptionBudget", "chat")
     team.ready("late")
-    assert team.ready("chat")["status"]["replicas"] == 1
+    until(lambda: team.ready("chat")["status"]["replicas"] == 1, what="one replica is left")
     team.kubectl("scale", "gd", "chat", "--replicas=0")
     team.sees("GemmaDeployment", "chat", says("Ready", "True", "IdleAtZero"))
 
@@ -128,7 +128,7 @@ def test_a_deleted_deployment_leaves_nothing_behind(team, chat, operator):
     until(lambda: ours in operator.metrics(), what="its series")
     team.delete("GemmaDeployment", "chat")
     for kind in CHILDREN:
-        team.gone(kind, "chat", within_seconds=60)  # the collector learns of a new CRD every 30 s
+        team.gone(kind, "chat")  # the collector learns of a new CRD every 30 s
     until(lambda: not team.pods("chat"), what="the pods are gone")
     until(lambda: ours not in operator.metrics(), what="its series are gone")
 
@@ -188,7 +188,7 @@ def test_orphans_are_adopted_with_their_pods_and_their_plan(team, chat):
 
 def test_a_namespace_that_is_deleted_goes_quietly(team, chat, operator):
     team.delete_namespace()
-    until(lambda: team.find_namespace() is None, what="the namespace is gone", within_seconds=60)
+    until(lambda: team.find_namespace() is None, what="the namespace is gone")
     lines = [line for line in operator.log.splitlines() if team.namespace in line and "WARNING" in line]
     assert lines == []
 

@@ -81,11 +81,14 @@ def test_with_a_spare_gpu_the_new_replica_comes_first_and_no_request_fails(team,
 
 
 def test_the_spare_gpu_of_a_surge_is_nobody_elses_until_it_is_over(team, running):
-    pool = running(replicas=1, nodes=2, startup_seconds="2")
-    team.change("chat", BLUE)
+    pool = running(replicas=1, nodes=2)
+    boots_until_told = {f"{PREFIX}startup-seconds": "3600"}
+    team.change("chat", {"pod": {**BLUE["pod"], "annotations": boots_until_told}})
     until(lambda: figures(team) == SURGE, what="the surge begins")
     team.apply(a_deployment("late", hardware={"pools": [pool]}))
     team.sees("GemmaDeployment", "late", says("Planned", "False", "WaitingForCapacity"))
+    until(lambda: len(names(team)) == 2, what="the new replica boots")
+    team.tell("chat", startup_seconds="0")
     team.ready("chat")
     team.ready("late")
     assert (len(team.pods("chat")), len(team.pods("late"))) == (1, 1)
@@ -104,7 +107,7 @@ def test_without_a_spare_gpu_one_of_three_is_drained_at_a_time(team, running):
 
 def test_a_single_replica_without_room_says_its_gap_before_it_is_drained(team, running):
     running(replicas=1, nodes=1)
-    since = team.audit.position
+    since = team.told()
     team.change("chat", BLUE)
     team.ready("chat")
     (said,) = told(team, "RollingOut")
@@ -182,7 +185,7 @@ def test_a_generation_that_cannot_serve_stops_and_goes_on_by_itself_once_it_can(
                     team.annotate(pod["metadata"]["name"], {FAULT: None}, kind="Pod")
             return says("Ready", "True")(team.get("GemmaDeployment", "chat"))
 
-        until(healed, what="the rollout ends once its engines generate", within_seconds=60)
+        until(healed, what="the rollout ends once its engines generate")
     assert not names(team) & old
     assert seen.fewest == 2
     assert seen.failed == []
@@ -197,7 +200,7 @@ def test_three_quick_edits_share_one_budget_and_skip_what_is_between(team, runni
             known = names(team)
             team.change("chat", context(tokens))
             a_new_pod(team, known)
-        team.ready("chat", within_seconds=60)
+        team.ready("chat")
     assert seen.fewest == 2
     assert seen.failed == []
     alive = [each for each in team.all("ReplicaSet") if each["spec"]["replicas"]]
@@ -216,7 +219,7 @@ def test_an_operator_that_dies_in_the_middle_is_followed_by_one_that_goes_on_the
         a_new_pod(team, old)
         operator.kill()
         operator.ensure_running()
-        team.ready("chat", within_seconds=60)
+        team.ready("chat")
     assert (seen.fewest, seen.failed, figures(team)) == (2, [], SURGE)
     assert applies(team, since) == ["apply Deployment chat"]
     assert not names(team) & old
@@ -264,7 +267,7 @@ def test_an_eviction_in_the_middle_of_a_surge_leaves_one_and_the_next_has_to_wai
         evict(old[1])
     assert old[1] in ready_names(team)
     team.change("chat", {"pod": {"annotations": {FAULT: ""}}})
-    team.ready("chat", within_seconds=60)
+    team.ready("chat")
 
 
 def test_a_surge_whose_node_goes_becomes_a_drain_and_ends(team, running):
@@ -275,12 +278,12 @@ def test_a_surge_whose_node_goes_becomes_a_drain_and_ends(team, running):
     node = until(lambda: team.get("Pod", new)["spec"].get("nodeName"), what="the surge has its node")
     assert figures(team) == SURGE
     team.lose(node)
-    until(lambda: figures(team) == DRAIN, what="it falls back", within_seconds=60)
+    until(lambda: figures(team) == DRAIN, what="it falls back")
     taken = "the spare GPUs in pool"
     team.sees("GemmaDeployment", "chat", lambda obj: taken in condition(obj, "Ready").get("message", ""))
     assert len(ready_names(team) & old) >= 1
     team.change("chat", {"pod": {"annotations": {FAULT: ""}}})
-    team.ready("chat", within_seconds=60)
+    team.ready("chat")
     assert not names(team) & old
 
 

@@ -35,7 +35,7 @@ SMALL = {
 }
 
 
-def until(look: Callable[[], T], *, what: str, within_seconds: float = 30) -> T:
+def until(look: Callable[[], T], *, what: str, within_seconds: float = 60) -> T:
     """The first true thing that `look` gives."""
     deadline = time.monotonic() + within_seconds
     while not (seen := look()):
@@ -185,6 +185,8 @@ def _refused(pod: dict[str, Any]) -> bool:
         httpx.get(f"{_address(pod)}/health", timeout=5)
     except httpx.ConnectError:
         return True
+    except httpx.TransportError:
+        return False  # it was let in just as the door closed
     return False
 
 
@@ -287,8 +289,11 @@ def test_the_real_scheduler_counts_simulated_gpus(namespace):
     namespace.deploy(replicas=3, gpus=8)
     pods = namespace.until_ready(2)
     assert {pod["spec"]["nodeName"] for pod in pods} == {"gke-h100-0", "gke-h100-1"}
-    (waiting,) = [pod for pod in namespace.pods() if pod not in pods]
-    assert "Insufficient nvidia.com/gpu" in waiting["status"]["conditions"][0]["message"]
+    names = {pod["metadata"]["name"] for pod in pods}
+    (left,) = {pod["metadata"]["name"] for pod in namespace.pods()} - names
+    path = f"/api/v1/namespaces/{namespace.name}/pods/{left}"
+    said = until(lambda: namespace.client.get(path)["status"].get("conditions"), what="why it waits")
+    assert "Insufficient nvidia.com/gpu" in said[0]["message"]
 
 
 def test_a_fleet_grows_and_shrinks(sandbox, namespace):
@@ -397,7 +402,11 @@ def test_a_killed_up_is_cleaned_up_by_what_comes_next(another, stage, cure):
     code = "import sys; from gemma_operator.sandbox.session import Sandbox; Sandbox.start(sys.argv[1])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     starting = subprocess.Popen([sys.executable, "-c", code, another], env=environment)
-    until(lambda: stage in {p.component for p in processes.find(folder.path)}, what=f"{stage} was started")
+    until(
+        lambda: stage in {p.component for p in processes.find(folder.path)},
+        what=f"{stage} was started",
+        within_seconds=120,  # what `up` gives each stage
+    )
     starting.send_signal(signal.SIGKILL)
     starting.wait()
     left = {process.pid for process in processes.find(folder.path)}

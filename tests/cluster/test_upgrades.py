@@ -174,7 +174,7 @@ def test_a_refresh_after_a_scale_takes_everything_back_into_one_hand(team, told,
     team.gone("PodDisruptionBudget", "chat")
     team.sees("GemmaDeployment", "chat", lambda seen: seen["status"]["replicas"] == 1)
     assert team.get("Deployment", "chat")["spec"]["replicas"] == 1
-    since = team.audit.position
+    since = team.told()
     operator.restart()
     until(lambda: _is_proved(team, operator), what="the new process has a proof of its own")
     assert [str(write) for write in team.writes(since=since)] == []
