@@ -41,7 +41,7 @@ def test_another_default_version_writes_nothing_and_counts_from_the_next_edit(te
     assert [pod["metadata"]["uid"] for pod in team.pods("chat")] == [before["metadata"]["uid"]]
     team.change("chat", {"serving": {"contextLength": 8192}})
     until(lambda: version(team) == "0.31", what="planned anew with the default of now")
-    team.ready(within_seconds=60)
+    team.ready()
 
 
 def test_who_asks_for_a_plan_gets_the_default_of_now(team, with_version_0_31):
@@ -52,4 +52,4 @@ def test_who_asks_for_a_plan_gets_the_default_of_now(team, with_version_0_31):
     path = f"/apis/gemma-operator.io/v1alpha1/namespaces/{team.namespace}/gemmadeployments/chat"
     team.client.merge(path, asked)
     until(lambda: version(team) == "0.31", what="planned anew with the default of now")
-    team.ready(within_seconds=60)
+    team.ready()

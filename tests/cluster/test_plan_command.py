@@ -105,8 +105,8 @@ def test_what_runs_takes_its_room_from_both(team, operator, said):
     pools = [team.pool("h100", nodes=1), team.pool("l4", nodes=1)]
     first = asked_on(team, pools, {"serving": {"contextLength": 32768}, "replicas": 8}, name="first")
     team.apply(first)
-    until(lambda: len(team.pods("first")) == 8, what="the first has its eight pods", within_seconds=60)
-    team.ready("first", within_seconds=60)
+    until(lambda: len(team.pods("first")) == 8, what="the first has its eight pods")
+    team.ready("first")
     second = asked_on(team, pools, {"model": {"variants": ["31B", "E4B"]}}, name="second")
     code, document = said(second)
     team.apply(second)

@@ -103,7 +103,7 @@ def test_accelerators_are_counted_as_they_are_taken_and_given_back(team, operato
     team.ready("chat")
     until(lambda: counted(3, 1, 0), what="two are taken by pods, none is claimed beside them")
     team.delete("GemmaDeployment", "chat")
-    until(lambda: counted(3, 3, 0), what="three are free again", within_seconds=60)
+    until(lambda: counted(3, 3, 0), what="three are free again")
 
 
 def test_what_waits_for_a_node_is_claimed_and_the_node_brings_it(team, operator):

@@ -128,7 +128,7 @@ def test_other_weights_are_brought_while_the_old_ones_serve(operator, team, volu
         ),
         what="the new weights are there",
     )
-    team.ready(within_seconds=60)
+    team.ready()
     (new,) = team.pods("chat")
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
 
@@ -212,7 +212,7 @@ def test_a_volume_for_one_pod_holds_no_second_replica(operator, team, volumes):
         lambda: team.get("GemmaDeployment", "chat")["status"]["plan"]["contextLength"] == 8192,
         what="re-planned",
     )
-    team.ready(within_seconds=60)
+    team.ready()
     strategy = team.get("Deployment", "chat")["spec"]["strategy"]["rollingUpdate"]
     assert (strategy["maxSurge"], strategy["maxUnavailable"]) == (0, 1)
     assert len(team.pods("chat")) == 1
@@ -226,7 +226,7 @@ def test_other_weights_on_a_volume_for_one_pod_come_after_what_served_went(opera
     until(
         lambda: team.get("GemmaDeployment", "chat")["status"]["plan"]["variant"] == "E2B", what="re-planned"
     )
-    team.ready(within_seconds=60)
+    team.ready()
     assert len(team.pods("chat")) == 1
 
 
