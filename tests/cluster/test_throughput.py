@@ -90,7 +90,7 @@ async def test_promql_gives_the_tokens_per_second_that_the_load_made(chat, opera
         await server.until(
             f"timestamp({tokens})", lambda found: found[0].value > start.value + WINDOW_SECONDS + 2
         )
-        at = (await server.query(f"timestamp({tokens})"))[0].value
+        at = await server.until_unbroken(tokens, seconds=WINDOW_SECONDS)
         (rate,) = await server.query(f"sum(rate({tokens}[{WINDOW_SECONDS}s]))", at=at)
         (requests,) = await server.query(
             f'sum(rate(gemma_deployment_requests_total{{name="{name}",finished_reason="length"}}[{WINDOW_SECONDS}s]))',

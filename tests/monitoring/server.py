@@ -58,6 +58,20 @@ class PrometheusServer:
             raise AssertionError(f"{promql} was {series} for {within_seconds} s") from None
         return series
 
+    async def until_unbroken(self, series: str, *, seconds: int) -> float:
+        """The time of the last scrape, once the so many before it lack none.
+
+        A busy machine leaves scrapes out; what was counted at the edge of a window is then a guess of `rate`.
+        """
+        counted = f"count_over_time({series}[{seconds * 1000 - 500}ms])"  # the edges lie between two scrapes
+        async with asyncio.timeout(60 + seconds):
+            while True:
+                (last,) = await self.query(f"timestamp({series})")
+                (found,) = await self.query(counted, at=last.value)
+                if found.value >= seconds:
+                    return last.value
+                await asyncio.sleep(0.1)  # between two questions
+
 
 StartPrometheus = Callable[[Sequence[str]], Awaitable[PrometheusServer]]
 

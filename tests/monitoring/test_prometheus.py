@@ -127,7 +127,7 @@ async def test_promql_gives_the_tokens_per_second_that_were_fed(metrics, served,
     await server.until(
         f"count_over_time(({tokens} > 0)[1m:1s])", lambda series: series and series[0].value > enough
     )
-    at = (await server.query(f"max(timestamp({tokens}))"))[0].value
+    at = await server.until_unbroken(tokens, seconds=WINDOW_SECONDS)
     rate = await server.query(f"sum(rate({tokens}[{WINDOW_SECONDS}s]))", at=at)
     expected = load.tokens_per_second(until=at)
     running.cancel()
