@@ -82,9 +82,9 @@ def operator(one_operator: Operator) -> Operator:
     return one_operator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def new_team(installed: Sandbox) -> Iterator[Callable[[], Team]]:
-    """Makes fresh namespaces for fixtures that live longer than a test; given back at the end."""
+    """Makes fresh namespaces for fixtures that live longer than a test; given back at the end of the file."""
     with contextlib.ExitStack() as stack:
 
         def join() -> Team:

@@ -15,6 +15,17 @@ pytestmark = pytest.mark.cluster
 
 _STATUS_MAX_BYTES = 8192
 _AT_REST_SECONDS = 60
+#: What is said of a start, one after the other.
+_PHASES = (
+    "its pods are made",
+    "waits for a node",
+    "waits for its image",
+    "waits for its weights",
+    "loads",
+    "is asked for a token",
+    "waits for its Service",
+    "serves",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +62,9 @@ def test_until_ready_each_child_is_applied_once_and_the_status_once_a_phase(
     count = Counter(write.kind for write in writes)
     figure(f"writes until {name!r} was Ready: {dict(count)}")
     assert {kind: count[kind] for kind in children} == dict.fromkeys(children, 1)
-    # each change of state may be seen on its own: no more of them than these
-    assert count["status"] <= 2 + 3 * replicas, (
-        "placed; each replica made, bound and proved; asked for a token"
+    # each change of state may be seen on its own, and is where a machine is slow: no more of them than these
+    assert count["status"] <= len(_PHASES) + 3 * (replicas - 1), (
+        f"{_PHASES} of the replica that is furthest behind; each other one made, bound and proved"
     )
     assert count["Event"] <= count["status"]
     assert set(count) <= {*children, "status", "Event"}
@@ -131,7 +142,9 @@ def test_an_edit_that_changes_no_template_is_noted_once_and_moves_no_pod(settled
     settled.ready("one")
     assert settled.get("Deployment", "one")["spec"] == before["spec"]
     assert {pod["metadata"]["uid"] for pod in settled.pods("one")} == pods
-    assert [str(write) for write in settled.writes(since=since)] == [
-        "apply Deployment one",
-        "apply status one",
-    ]
+
+    def written():
+        return [str(write) for write in settled.writes(since=since)]
+
+    until(lambda: "apply status one" in written(), what="the status is in the log")
+    assert written() == ["apply Deployment one", "apply status one"]
