@@ -45,6 +45,7 @@ class Watched:
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
+        self._look()  # a rollout may be over before a thread had its first turn
         self._thread.start()
         return self
 
