@@ -12,6 +12,7 @@ answer is another one.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,8 @@ from gemma_operator.planner.plan import from_choice, from_status
 from gemma_operator.planner.shapes import pool_not_listed
 from gemma_operator.planner.values import Feasible, Plan, Request
 from gemma_operator.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,10 @@ class PlacementDesk:
         self._changed = asyncio.Event()
 
     def ask(self, snapshot: Snapshot, request: Request) -> None:
-        """Puts a question; the key is woken when it is answered."""
-        self._questions[snapshot.key] = question_of(snapshot, request)
+        """Puts a question; the key is woken when it is answered. One that cannot be reckoned is the asker's trouble."""
+        question = question_of(snapshot, request)
+        self._verdict(question)
+        self._questions[snapshot.key] = question
         self._asked.set()
 
     def answer(self, key: Key) -> Placement | None:
@@ -153,10 +158,10 @@ class PlacementDesk:
 
     def step(self) -> None:
         """Choose and claim for all that ask. No await in here: two steps never see the same room."""
-        questions = list(self._questions.values())
+        verdicts = self._verdicts_of(list(self._questions.values()))
+        questions = [self._questions[key] for key in verdicts]
         if not questions:
             return
-        verdicts = {question.key: self._verdict(question) for question in questions}
         choices = place_all(
             [
                 Ask(
@@ -213,6 +218,18 @@ class PlacementDesk:
             for each in placed.values()
             if each.key not in self._questions or self._questions[each.key].kept is not None
         ]
+
+    def _verdicts_of(self, questions: list[Question]) -> dict[Key, Feasible]:
+        """Who cannot be reckoned on the fleet as it is now is woken to ask again, and fails alone."""
+        verdicts: dict[Key, Feasible] = {}
+        for question in questions:
+            try:
+                verdicts[question.key] = self._verdict(question)
+            except Exception:
+                logger.exception("%s: what fits could not be reckoned", question.key)
+                del self._questions[question.key]
+                self._wake(question.key)
+        return verdicts
 
     def _verdict(self, question: Question) -> Feasible:
         verdict = self._feasible(

@@ -9,9 +9,11 @@ import pytest
 
 from gemma_operator.api.conditions import Reason
 from gemma_operator.backends.kubernetes.snapshot import Key
+from gemma_operator.controller import placement
 from gemma_operator.controller.fleet import Beside
 from gemma_operator.controller.placement import Placed
 from gemma_operator.hardware.namespaces import NamespaceRules, quota_record
+from gemma_operator.planner.feasible import feasible
 from gemma_operator.planner.plan import to_status
 from plans import a_plan
 from unit.controller.builders import World, a_gd, an_l4
@@ -37,6 +39,31 @@ def test_who_asks_is_answered_and_woken_once():
     assert world.woken == [key(CHAT)]
     world.desk.step()
     assert world.woken == [key(CHAT)], "a question that was answered is not asked again"
+
+
+def test_what_cannot_be_reckoned_fails_its_asker_alone(monkeypatch):
+    """A fault of the planner would else end the operator for everybody, and again after each restart."""
+    bad = a_gd("bad", serving={"contextLength": 1024})
+
+    def reckoned(request, shapes, catalog):
+        if request.context_length == 1024:
+            raise ZeroDivisionError
+        return feasible(request, shapes, catalog)
+
+    world = World(an_l4())
+    world.ask(bad)
+    monkeypatch.setattr(placement, "feasible", reckoned)
+    world.ask(CHAT)
+    world.nodes.append(an_l4("n2"))
+    world.fleet.hardware_changed()
+    world.desk.step()
+    assert world.answer(CHAT).plan is not None
+    assert world.answer(bad) is None
+    assert world.woken == [key(bad), key(CHAT)]
+    world.desk.step()
+    assert len(world.woken) == 2, "it is woken once, and fails when it asks again"
+    with pytest.raises(ZeroDivisionError):
+        world.ask(bad)
 
 
 def test_of_two_that_ask_together_the_older_gets_the_only_gpu():
