@@ -65,13 +65,11 @@ def test_replicas_that_the_disk_of_a_node_has_no_room_for_are_told_in_the_plan(t
     """Weights lie on the node's disk where no volume is named: a node never gets more of them than it holds."""
     machine = {"node.kubernetes.io/instance-type": "g2-standard-48"}
     four = {"cpu": "47", "memory": "180Gi", "nvidia.com/gpu": "4", "ephemeral-storage": "40Gi"}
-    a_half = {"resources": {"ephemeralStorage": "20Gi"}}
     wanted = a_deployment(
         model={"variants": ["E4B"], "precisions": ["bf16"]},
         hardware={"pools": [team.pool("l4", nodes=1, labels=machine, offers=four)]},
         replicas=4,
     )
-    wanted["spec"]["pod"] |= a_half
     team.apply(wanted)
     said = team.sees("GemmaDeployment", "chat", _two_serve_and_others_find_no_node)
     assert said["status"]["plan"]["reason"].endswith(
@@ -84,11 +82,11 @@ def test_replicas_that_the_disk_of_a_node_has_no_room_for_are_told_in_the_plan(t
     )
     pods = team.pods("chat")
     (brings,), (engine,) = pods[0]["spec"]["initContainers"], pods[0]["spec"]["containers"]
-    for each in (brings, engine):
-        assert each["resources"]["requests"]["ephemeral-storage"] == "20Gi"
+    disk = engine["resources"]["requests"]["ephemeral-storage"]
+    assert brings["resources"]["requests"]["ephemeral-storage"] == disk
     volumes = {volume["name"]: volume for volume in pods[0]["spec"]["volumes"]}
     (cache,) = [mount["name"] for mount in engine["volumeMounts"] if mount["mountPath"] == "/cache"]
-    assert volumes[cache]["emptyDir"] == {"sizeLimit": "20Gi"}
+    assert volumes[cache]["emptyDir"] == {"sizeLimit": disk}
     homes = {variable["name"]: variable.get("value", "") for variable in engine["env"]}
     for home in ("HOME", "HF_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
         assert homes[home].startswith("/cache")

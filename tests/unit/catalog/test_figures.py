@@ -263,7 +263,7 @@ def test_the_engine_of_0_32():
     }
     host = engine.replica
     assert (host.cpu_millis, host.cpu_millis_per_accelerator) == (2000, 1000)
-    assert (host.memory_mib, host.memory_mib_per_accelerator, host.ephemeral_mib) == (8192, 4096, 20480)
+    assert (host.memory_mib, host.memory_mib_per_accelerator, host.ephemeral_mib) == (8192, 4096, 5120)
     assert engine.known_versions == {
         *("0.19.1", "0.20.0", "0.20.1", "0.20.2", "0.21.0", "0.22.0", "0.22.1", "0.23.0", "0.24.0"),
         *("0.25.1", "0.26.0", "0.27.1", "0.28.0", "0.29.0", "0.30.0", "0.31.0", "0.32.0", "0.33.0"),

@@ -190,9 +190,9 @@ def merged(obj, change):
 
 def test_disk_limits_room_and_the_table_says_so(plan):
     spec = {"replicas": 4, "model": {"variants": ["E4B"], "precisions": ["bf16"]}}
-    code, text, _ = plan(spec, an_l4(gpus=4, disk="80Gi"), output="table")
+    code, text, _ = plan(spec, an_l4(gpus=4, disk="40Gi"), output="table")
     assert code == 0
-    assert "of 4 replicas now, limited by ephemeral-storage" in text
+    assert "2 of 4 replicas now, limited by ephemeral-storage" in text
 
 
 def test_a_declared_pool_is_planned_for_without_a_node(plan):

@@ -20,7 +20,7 @@ def test_the_host_is_asked_for_by_the_catalogs_rule():
     asked = demand_of(a_request("31B", precisions=("bf16",)), gpus=2)
     assert (asked.resource_name, asked.accelerators) == ("nvidia.com/gpu", 2)
     assert (asked.cpu_millis, asked.memory_bytes) == (4000, 16 * GIB)
-    assert asked.ephemeral_bytes == 20 * GIB + 2 * 31_273_088_876
+    assert asked.ephemeral_bytes == 5 * GIB + 2 * 31_273_088_876
 
 
 def test_the_smallest_machine_with_an_l4_holds_e4b():
