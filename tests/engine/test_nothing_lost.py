@@ -27,7 +27,7 @@ from engine.scenes.clients import Clients
 pytestmark = pytest.mark.skipif(bool(environment.why_not()), reason=environment.why_not())
 
 NAME = "tiny"
-CLIENTS = 10
+CLIENTS = 16
 #: How long a request shall take with nothing else to do; and what is asked for to learn how many tokens that is.
 REQUEST_SECONDS, SAMPLE_TOKENS = 13.0, 200
 #: What every scene must have met, else nothing is shown.
