@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_operator.catalog.overheads import AllReduce, AllReduceWorkspace
+from gemma_operator.catalog.overheads import AllReduce
 from gemma_operator.catalog.records import Variant
 from gemma_operator.planner.vllm import versions
 
@@ -56,7 +56,7 @@ def buffers(
         return NONE
     table = {(size.compute_capability, size.gpus): size.largest_mib for size in model.sizes}
     largest_mib = table.get((capability, gpus)) if capability is not None else None
-    kept = _workspace(model, engine_version)
+    kept = versions.newest(model.workspaces, engine_version)
     if largest_mib is None or kept is None or not (compiled or kept.eager):
         return NONE
     largest = int(largest_mib * MIB)
@@ -64,9 +64,3 @@ def buffers(
         token = variant.linears.hidden * _BF16_BYTES
         largest = min(largest // token, max_batched_tokens) * token
     return Buffers(kept.tensors + kept.tensors_per_gpu * gpus, largest, kept.rounded_to_mib * MIB)
-
-
-def _workspace(model: AllReduce, engine_version: str) -> AllReduceWorkspace | None:
-    wanted = versions.parse(engine_version)
-    begun = [each for each in model.workspaces if versions.parse(each.since) <= wanted]
-    return max(begun, key=lambda each: versions.parse(each.since)) if begun else None

@@ -137,17 +137,11 @@ def runner(
     `second`: the user says which, by VLLM_USE_V2_MODEL_RUNNER. One that a version does not take by itself yet is
     reckoned by the figures of the first version that does.
     """
-    wanted = versions.parse(engine_version)
     if second is not None:
         of_kind = [each for each in model.runners if (each.name == SECOND) is second]
-        begun = [each for each in of_kind if versions.parse(each.since) <= wanted]
-        return (begun or of_kind[:1])[-1]
-    started = [
-        each
-        for each in model.runners
-        if versions.parse(each.since) <= wanted and not (each.dense_only and EXPERTS in variant.parameters)
-    ]
-    return max(started, key=lambda each: versions.parse(each.since)) if started else model.runners[0]
+        return (versions.started(of_kind, engine_version) or of_kind[:1])[-1]
+    takes = [each for each in model.runners if not (each.dense_only and EXPERTS in variant.parameters)]
+    return versions.newest(takes, engine_version) or model.runners[0]
 
 
 def calculates_in_fp8(capability: tuple[int, int] | None) -> bool:

@@ -35,8 +35,7 @@ def parse(version: str) -> tuple[int, int, int]:
 
 def rules(engine: Engine, version: str) -> EngineVersionRules:
     """The rules that hold for `version`."""
-    started = _started(engine.rules, version)
-    return max(started, key=lambda rule: parse(rule.since)) if started else engine.rules[0]
+    return newest(engine.rules, version) or engine.rules[0]
 
 
 def batch_tier(engine: Engine, *, version: str, accelerator: str, visible_mib: int) -> BatchTier:
@@ -44,7 +43,7 @@ def batch_tier(engine: Engine, *, version: str, accelerator: str, visible_mib: i
 
     An A100 is small whatever its memory; so is a slice of one.
     """
-    tiers = _started(engine.batch_tiers, version) or engine.batch_tiers
+    tiers = started(engine.batch_tiers, version) or engine.batch_tiers
     small_since = engine.small_accelerators.get(accelerator)
     if small_since is not None and parse(small_since) <= parse(version):
         return tiers[-1]
@@ -53,7 +52,7 @@ def batch_tier(engine: Engine, *, version: str, accelerator: str, visible_mib: i
 
 def block_size(engine: Engine, *, version: str, capability: tuple[int, int] | None, kv_precision: str) -> int:
     """Tokens of the engine's smallest KV block on that card."""
-    for rule in _started(engine.block_sizes, version):
+    for rule in started(engine.block_sizes, version):
         same_generation = capability is not None and capability[0] == rule.compute_capability_major
         if same_generation and kv_precision == rule.kv_cache_precision:
             return rule.block_size
@@ -62,7 +61,7 @@ def block_size(engine: Engine, *, version: str, capability: tuple[int, int] | No
 
 def expert_tile(engine: Engine, *, version: str, capability: tuple[int, int] | None, precision: str) -> int:
     """The columns that the width of quantised experts is raised to a multiple of; 1 where it is left as it is."""
-    for rule in _started(engine.expert_tiles, version):
+    for rule in started(engine.expert_tiles, version):
         below = rule.below_capability
         if rule.precision == precision and (below is None or (capability is not None and capability < below)):
             return rule.tile
@@ -75,6 +74,12 @@ def is_known(engine: Engine, version: str) -> bool:
     return any(parse(known) == wanted for known in engine.known_versions)
 
 
-def _started(entries: Iterable[S], version: str) -> tuple[S, ...]:
+def newest(entries: Iterable[S], version: str) -> S | None:
+    """The entry that began last before `version` or with it."""
+    return max(started(entries, version), key=lambda entry: parse(entry.since), default=None)
+
+
+def started(entries: Iterable[S], version: str) -> tuple[S, ...]:
+    """Those that had begun at `version`, in their order."""
     wanted = parse(version)
     return tuple(entry for entry in entries if parse(entry.since) <= wanted)
