@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gemma_operator.hardware.cards import Cards
-from gemma_operator.hardware.facts import NOTHING, Facts, Membership, number
+from gemma_operator.hardware.facts import NOTHING, Facts, number
 
 NAME: Final = "aliyun.accelerator/nvidia_name"
 _MEMORY = "aliyun.accelerator/nvidia_mem"
@@ -35,12 +35,6 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
         memory_mib=_memory_mib(labels.get(_MEMORY, "")),
         promised=number(labels, _COUNT),
     )
-
-
-def membership(labels: Mapping[str, str]) -> Membership | None:
-    """A node pool is told by an id that nobody gave; such nodes are grouped by their cards."""
-    del labels
-    return None
 
 
 def spot(labels: Mapping[str, str]) -> bool | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gemma_operator.hardware.cards import Cards
-from gemma_operator.hardware.facts import NOTHING, Facts, Membership, number
+from gemma_operator.hardware.facts import NOTHING, Facts, number
 
 MODELS: Final = ("gpu.nvidia.com/model", "gpu.nvidia.com/class")
 _COUNT = "gpu.nvidia.com/count"
@@ -26,12 +26,6 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     if card is None:
         return NOTHING
     return Facts(product=product, card=card.name, promised=number(labels, _COUNT))
-
-
-def membership(labels: Mapping[str, str]) -> Membership | None:
-    """Its node pools are no source of the API's; such nodes are grouped by their cards."""
-    del labels
-    return None
 
 
 def spot(labels: Mapping[str, str]) -> bool | None:

@@ -45,13 +45,21 @@ class Membership:
 
 
 class Dialect(Protocol):
-    """One platform's labels. A module with these three functions is a dialect."""
+    """One platform's labels. A module with this function is a dialect."""
 
     def facts(self, labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
         """What the labels say about the devices of `resource`."""
 
+
+class Grouping(Protocol):
+    """A dialect that tells of node groups as well."""
+
     def membership(self, labels: Mapping[str, str]) -> Membership | None:
         """Which node group the node belongs to."""
+
+
+class Purchase(Protocol):
+    """A dialect that tells how a node was bought as well."""
 
     def spot(self, labels: Mapping[str, str]) -> bool | None:
         """Whether the node may be taken away; None where no label tells."""

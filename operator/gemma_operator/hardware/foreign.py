@@ -12,7 +12,7 @@ from typing import Final
 
 from gemma_operator.hardware import gke, karpenter
 from gemma_operator.hardware.cards import Cards
-from gemma_operator.hardware.facts import NOTHING, Facts, Membership
+from gemma_operator.hardware.facts import NOTHING, Facts
 
 #: Resource name, or its beginning, and whose devices it counts.
 VENDORS: Final = (
@@ -60,18 +60,6 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
 def other_build(vendor: str, resource: str) -> str:
     """Why nothing is planned for a device of another vendor."""
     return f"{vendor} devices ({resource}) need another engine build than the CUDA one"
-
-
-def membership(labels: Mapping[str, str]) -> Membership | None:
-    """Vendors know no node groups."""
-    del labels
-    return None
-
-
-def spot(labels: Mapping[str, str]) -> bool | None:
-    """Nor prices."""
-    del labels
-    return None
 
 
 def memory_of_a_core_mib(chip_mib: int | None, *, chips: int | None, cores: int) -> int | None:

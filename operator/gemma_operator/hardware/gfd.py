@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gemma_operator.hardware.cards import Cards
-from gemma_operator.hardware.facts import NOTHING, Facts, Membership, number
+from gemma_operator.hardware.facts import NOTHING, Facts, number
 from gemma_operator.hardware.records import Sharing
 
 PRODUCT: Final = "nvidia.com/gpu.product"
@@ -46,18 +46,6 @@ def facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:
     if resource.startswith(MIG_RESOURCE_PREFIX):
         return _slice_facts(labels, profile=resource.removeprefix(MIG_RESOURCE_PREFIX), cards=cards)
     return _card_facts(labels, resource=resource, cards=cards)
-
-
-def membership(labels: Mapping[str, str]) -> Membership | None:
-    """GFD knows no node groups."""
-    del labels
-    return None
-
-
-def spot(labels: Mapping[str, str]) -> bool | None:
-    """GFD knows nothing of prices."""
-    del labels
-    return None
 
 
 def _card_facts(labels: Mapping[str, str], *, resource: str, cards: Cards) -> Facts:

@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from gemma_operator.hardware import clouds, gfd, gke, karpenter
+from gemma_operator.hardware import alibaba, clouds, gfd, gke, karpenter
 from gemma_operator.hardware.cards import UNKNOWN
-from gemma_operator.hardware.devices import DIALECTS, Device
-from gemma_operator.hardware.facts import Dialect, Membership
+from gemma_operator.hardware.devices import Device
+from gemma_operator.hardware.facts import Grouping, Membership, Purchase
 from gemma_operator.hardware.records import PoolSource
 
 #: In the order of the pool sources: a NodePool of Karpenter before the cloud's own group.
-_GROUPING: Final[tuple[Dialect, ...]] = (karpenter, gke, clouds)
+_GROUPING: Final[tuple[Grouping, ...]] = (karpenter, gke, clouds)
+_PURCHASE: Final[tuple[Purchase, ...]] = (alibaba, gke, karpenter, clouds)
 
 #: The label that stands for a group of nodes that nobody named: the first that the node has.
 GROUP_LABELS: Final = (gfd.PRODUCT, gke.ACCELERATOR, "node.kubernetes.io/instance-type")
@@ -43,7 +44,7 @@ def group_of(device: Device, labels: Mapping[str, str]) -> Membership:
 
 def spot(labels: Mapping[str, str]) -> bool | None:
     """Whether the node may be taken away at any time; None where no label tells."""
-    answers = [dialect.spot(labels) for dialect in DIALECTS]
+    answers = [dialect.spot(labels) for dialect in _PURCHASE]
     if True in answers:
         return True
     return False if False in answers else None
