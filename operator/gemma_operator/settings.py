@@ -20,7 +20,8 @@ from gemma_operator.errors import InvalidSettings
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 #: It stands in pods, and Linux takes no longer string than 128 KiB in an environment (MAX_ARG_STRLEN, binfmts.h).
 _LARGEST_CA_BUNDLE: Final = 64 * 1024
-_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3})?", re.ASCII)
+#: A release of an engine, as the API's pattern has it.
+ENGINE_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3})?", re.ASCII)
 LOG_FORMATS: Final = ("text", "json")
 #: Waits that may be none.
 _MAY_BE_ZERO: Final = frozenset(
@@ -136,7 +137,7 @@ def _check_number(key: str, value: float, *, whole: bool) -> None:
 def _check_word(key: str, value: str) -> None:
     if key == "logFormat" and value not in LOG_FORMATS:
         raise InvalidSettings(f"logFormat must be {' or '.join(LOG_FORMATS)}, not {value!r}")
-    if key == "defaultEngineVersion" and not _VERSION.fullmatch(value):
+    if key == "defaultEngineVersion" and not ENGINE_VERSION.fullmatch(value):
         raise InvalidSettings(f'defaultEngineVersion must be like "0.32" or "0.32.0", not {value!r}')
     if key in ("namespace", "leaseName") and not value:
         raise InvalidSettings(f"{key} must not be empty: leave it out for the default")

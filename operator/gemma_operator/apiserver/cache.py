@@ -117,9 +117,8 @@ class Cache(Generic[T]):
         for namespace, name in self._records.prune(listed, version=int(version)):
             logger.info("%s %s/%s went while it was not watched", self.resource.full_name, namespace, name)
         self._version = version
-        self.failure = (
-            None  # a watch that works has to show that all is well: a list that is followed by none is dear
-        )
+        # a watch that works has to show that all is well: a list that is followed by none is dear
+        self.failure = None
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -78,15 +78,13 @@ def overhead(entry: Entry) -> OverheadModel:
     return OverheadModel(
         base_gib=entry.number("baseGib"),
         base_parallel_gib=entry.number("baseParallelGib"),
-        fp8_more_gib=entry.number("fp8MoreGib") if entry.has("fp8MoreGib") else 0.0,
+        fp8_more_gib=entry.number("fp8MoreGib", 0.0),
         runners=tuple(inner(runner, _runner) for runner in entry.entries("runners")),
         graphs_largest_batch=entry.integer("graphsLargestBatch"),
         graphs_parallel_more_gib=entry.number("graphsParallelMoreGib"),
         band_gib=entry.number("bandGib"),
         invisible_mib=entry.integer("invisibleMib"),
-        hidden_by_sleep_mode_gib=entry.number("hiddenBySleepModeGib")
-        if entry.has("hiddenBySleepModeGib")
-        else 0.0,
+        hidden_by_sleep_mode_gib=entry.number("hiddenBySleepModeGib", 0.0),
         sleep_mode_seen_since=entry.text("sleepModeSeenSince", "0.0"),
         all_reduce=inner(entry.entry("allReduce"), _all_reduce) if entry.has("allReduce") else None,
         provisional=entry.boolean("provisional"),

@@ -61,9 +61,9 @@ class Entry:
             raise self.error(f"{key} must be an integer of at least 0, not {value!r}")
         return value
 
-    def number(self, key: str) -> float:
+    def number(self, key: str, default: float | None = None) -> float:
         """A number of at least 0."""
-        value = self._get(key, None)
+        value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise self.error(f"{key} must be a number of at least 0, not {value!r}")
         return float(value)

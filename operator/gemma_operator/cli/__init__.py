@@ -60,9 +60,8 @@ def main(argv: Sequence[str] | None = None, *, program: str = "") -> int:
     program = program or program_name(sys.argv[0])
     out = cast("TextIO | None", sys.stdout)  # None where the caller closed it
     if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(
-            errors="replace"
-        )  # a locale without a multiplication sign is no reason to say nothing
+        # a locale without a multiplication sign is no reason to say nothing
+        out.reconfigure(errors="replace")
     try:
         code = _answered(program, arguments)
         if out is not None:

@@ -23,6 +23,7 @@ from gemma_operator.planner import needs, outside
 from gemma_operator.planner.memory import TOLERANCE_PERCENT
 from gemma_operator.planner.values import NO_IMAGE, KvPrecision, Request
 from gemma_operator.planner.words import number
+from gemma_operator.settings import ENGINE_VERSION
 
 _KV_BYTES: Final = {1: KvPrecision.FP8, 2: KvPrecision.BF16, None: None}
 _UNNAMED: Final = "GPU"
@@ -32,7 +33,6 @@ STAND_IN: Final = "stand-in"
 _LEAST_CONTEXT: Final = 256
 _MOST_CONCURRENCY: Final = 4096
 _MEMORY_MIB: Final = (1024, 4_194_304)
-_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3})?", re.ASCII)
 _CAPABILITY: Final = re.compile(r"(\d{1,2})\.(\d)", re.ASCII)
 #: The API's fields by the flags that set them.
 _FLAGS: Final = {
@@ -209,7 +209,7 @@ def _modalities(words: Iterable[str]) -> list[str]:
 
 def _version(text: str | None, default: str) -> str:
     """A release, as a GemmaDeployment names one: what leads to one (0.32.0rc1) was not looked at."""
-    if text is not None and not _VERSION.fullmatch(text):
+    if text is not None and not ENGINE_VERSION.fullmatch(text):
         raise UsageError(f"--engine: not a version: {text!r}; write it like 0.32 or 0.32.0")
     return text if text is not None else default
 

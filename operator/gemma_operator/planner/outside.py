@@ -36,9 +36,8 @@ class Outside:
     def refusal(self, device: Device) -> str | None:
         """Why the engine would not start."""
         left = device.left_alone_bytes
-        if (
-            device.utilization_basis_points >= _WHOLE
-        ):  # of a device with nothing to use, nothing is left either
+        # the setting, not what is left: of a device with nothing to use, nothing is left either
+        if device.utilization_basis_points >= _WHOLE:
             return (
                 "a utilization of 1 asks for the whole card, and the engine's own CUDA context has a part of it:"
                 " it would not start; take 0.98 at most"
